@@ -1,0 +1,70 @@
+"""Read a spec: every mistake at once, each with its line, or one frozen :class:`Cluster`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builder.errors import BuilderError, Exit, Mistake, SpecError
+from builder.spec import checks, local, tree
+from builder.spec.model import Cluster
+from builder.spec.read import Keys, Reader, dotted, line_of
+
+LIMIT = 8 << 20  # bytes; ten thousand nodes are well below
+
+
+def load(path: Path) -> Cluster:
+    """Read a spec file; relative paths in it start at its folder.
+
+    Raises SpecError with every mistake, or BuilderError (SPEC) when there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LIMIT + 1)
+    except FileNotFoundError:
+        raise BuilderError(
+            f"{path}: no such file", hint="`builder init` writes a spec to start from", code=Exit.SPEC
+        ) from None
+    except OSError as error:
+        raise BuilderError(f"{path}: cannot be read: {error.strerror}", code=Exit.SPEC) from None
+    if len(data) > LIMIT:
+        raise SpecError(str(path), [Mistake(0, "(file)", f"is over {LIMIT >> 20} MiB: this is not a spec")])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        mistake = Mistake(line, "(file)", "is not UTF-8 text", "save it as UTF-8")
+        raise SpecError(str(path), [mistake]) from None
+    return loads(text, source=str(path), base=path.parent)
+
+
+def loads(text: str, *, source: str = "cluster.yaml", base: Path = Path()) -> Cluster:
+    """Read a spec from its text. ``source`` names it in messages; relative paths start at ``base``.
+
+    Raises SpecError with every mistake.
+    """
+    try:
+        root = tree.parse(text)
+    except tree.TreeError as error:
+        raise SpecError(source, [Mistake(error.line, "(file)", error.message, error.hint)]) from None
+    if root is None:
+        hint = "`builder init` writes a spec to start from"
+        raise SpecError(source, [Mistake(0, "(file)", "is empty", hint)])
+    reader = Reader()
+    draft = reader.cluster(root)
+    keys, findings = local.resolve(draft, base)
+    for finding in (*findings, *checks.check(draft)):
+        if not _in_doubt(finding, reader.bad):
+            line = line_of(root, finding.path)
+            reader.mistakes.append(Mistake(line, dotted(finding.path), finding.message, finding.hint))
+    if reader.mistakes:
+        raise SpecError(source, reader.mistakes)
+    if keys == draft.access.ssh_keys:
+        return draft
+    return draft.model_copy(update={"access": draft.access.model_copy(update={"ssh_keys": keys})})
+
+
+def _in_doubt(finding: checks.Finding, bad: set[Keys]) -> bool:
+    """Whether a finding rests on something that is wrong itself, and so may only follow from that."""
+    return any(
+        path[:length] in bad for path in (finding.path, *finding.rests_on) for length in range(len(path) + 1)
+    )

@@ -1,0 +1,293 @@
+"""The spec as one frozen value. Field names are the keys of ``cluster.yaml``, except ``Opening.source``.
+
+Descriptions and examples here feed the JSON Schema and ``docs/spec.md``. What needs more than one field to
+judge is in :mod:`builder.spec.checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from builder.spec import types as t
+from builder.spec.section import Choice, Section
+
+
+class Network(Section):
+    """The network that the nodes share."""
+
+    subnet: t.Subnet = Field(
+        description="The nodes' own network. Firewall openings for `cluster` are for addresses in it.",
+        examples=["10.77.0.0/24"],
+    )
+    gateway: t.Address | None = Field(
+        None,
+        description="The router, for nodes with a static address. Leave out when there is none.",
+        examples=["10.77.0.1"],
+    )
+    dns: tuple[t.Address, ...] = Field(
+        (), description="Name servers, for nodes with a static address.", examples=[["10.77.0.1"]]
+    )
+
+
+class Distribution(Section):
+    """What the nodes run, and where its packages come from."""
+
+    name: Literal["debian"] = Field("debian", description="The distribution.", examples=["debian"])
+    release: t.Release = Field(
+        "13", description='Number or code name. Quote a number: `"13"`.', examples=["13", "trixie"]
+    )
+    kernel: Literal["generic", "cloud"] = Field(
+        "generic",
+        description="`generic` drives real machines; `cloud` is smaller and knows virtual machines only.",
+        examples=["generic"],
+    )
+    packages: tuple[t.Package, ...] = Field(
+        (),
+        description="Packages beyond what every node has. Names only: the lock pins the versions.",
+        examples=[["htop", "firmware-realtek"]],
+    )
+    mirror: t.Archive | None = Field(
+        None,
+        description="Base URL of the package archive. Default: the environment variable `BUILDER_MIRROR`, "
+        "else what the building machine's apt uses, else the distribution's own.",
+        examples=["https://mirror.example/debian"],
+    )
+    security_mirror: t.Archive | None = Field(
+        None,
+        description="Base URL of the security archive that belongs to `mirror`.",
+        examples=["https://mirror.example/debian-security"],
+    )
+    snapshot: t.Archive | None = Field(
+        None,
+        description="Base URL of an archive that keeps superseded packages, asked when `mirror` has dropped "
+        "a version that the lock pins.",
+        examples=["https://snapshot.example/archive/debian"],
+    )
+
+
+class Access(Section):
+    """Who may log in. There are no default passwords: without a key or a hash, nobody can."""
+
+    user: t.User = Field("admin", description="The account that is made. It may use sudo.", examples=["admin"])
+    ssh_keys: tuple[t.PublicKey, ...] = Field(
+        (), description="Public key lines.", examples=[["ssh-ed25519 AAAA… you@laptop"]]
+    )
+    ssh_key_files: tuple[t.LocalPath, ...] = Field(
+        (),
+        description="Files with public keys on the building machine, relative to the spec; `~` and globs are "
+        "allowed. A glob may match nothing; a plain path must exist.",
+        examples=[["~/.ssh/*.pub"]],
+    )
+    password_hash: t.PasswordHash | None = Field(
+        None,
+        description="Hash of the password for the console (ssh takes keys only); anyone who holds the medium "
+        "can read it. Make one with `mkpasswd -m yescrypt` or `openssl passwd -6`. Never a password itself.",
+        examples=["$y$j9T$…"],
+    )
+
+
+class Match(Section):
+    """How a machine is recognised as this node. All keys that are given must be the machine's."""
+
+    choice = Choice(("mac", "serial", "uuid"), exactly=False)
+
+    mac: t.Mac | None = Field(
+        None, description="MAC address of one of its network cards.", examples=["52:54:00:77:00:01"]
+    )
+    serial: t.Serial | None = Field(
+        None, description="System serial number (`dmidecode -s system-serial-number`).", examples=["MJ0ABCDE"]
+    )
+    uuid: t.Uuid | None = Field(
+        None,
+        description="System UUID (`dmidecode -s system-uuid`).",
+        examples=["4c4c4544-0042-3510-8048-b7c04f4d3433"],
+    )
+
+
+class Disk(Section):
+    """Which disk a node is installed to. The medium itself is never taken; if in doubt nothing is written."""
+
+    choice = Choice(("serial", "wwn", "path", "largest"), exactly=True)
+
+    serial: t.DiskText | None = Field(
+        None, description="Serial number of the disk (`lsblk -o +SERIAL`).", examples=["S6XNNS0W123456"]
+    )
+    wwn: t.DiskText | None = Field(
+        None,
+        description="World-wide name of the disk (`lsblk -o +WWN`).",
+        examples=["0x5002538f00000001"],
+    )
+    path: t.DiskPath | None = Field(
+        None,
+        description="Glob over the names in /dev/disk/by-id and /dev/disk/by-path.",
+        examples=["/dev/disk/by-id/nvme-Samsung_SSD_990*"],
+    )
+    largest: Literal[True] | None = Field(
+        None, description="The largest fixed disk; two of that size are refused.", examples=[True]
+    )
+    min_size: t.Size | None = Field(None, description="A smaller disk is refused.", examples=["200G"])
+    overwrite: bool | None = Field(
+        None,
+        description="Whether a disk that holds somebody's data may be wiped. Default: `true` when the disk "
+        "is named by serial, wwn or path, `false` with `largest`.",
+        examples=[True],
+    )
+
+    @property
+    def named(self) -> bool:
+        """Whether the spec points at one disk, rather than describing it."""
+        return not self.largest
+
+    @property
+    def may_overwrite(self) -> bool:
+        """``overwrite`` with its default filled in."""
+        return self.named if self.overwrite is None else self.overwrite
+
+
+class Node(Section):
+    """One machine."""
+
+    name: t.Label = Field(description="Host name, short.", examples=["node1"])
+    match: Match = Field(description="How the machine is recognised.")
+    address: t.NodeAddress = Field(
+        "dhcp", description="Its address in the subnet, or `dhcp`.", examples=["10.77.0.11", "dhcp"]
+    )
+    interface: t.Interface | None = Field(
+        None,
+        description="Name (or glob) of the network interface. For nodes that are matched without a MAC.",
+        examples=["enp5s0"],
+    )
+    disk: Disk | None = Field(None, description="Its disk, instead of `storage.disk`.")
+
+
+class Storage(Section):
+    """Disk and partitions, for nodes that do not say otherwise."""
+
+    disk: Disk = Field(Disk(largest=True), description="Which disk is installed to.")
+    root: t.RootSize = Field(
+        "rest",
+        description="Size of the root partition; `rest`: what the others leave.",
+        examples=["40G", "rest"],
+    )
+    models: t.ModelsSize = Field(
+        "fit",
+        description="Size of the models partition: `fit` is as large as the models need (and no partition "
+        "when there are none), `rest` is what root leaves. A reinstall may keep this partition.",
+        examples=["fit", "100G", "rest"],
+    )
+
+
+class Model(Section):
+    """A file that every node gets, read-only and verified."""
+
+    choice = Choice(("path", "url"), exactly=True)
+
+    name: t.FileName = Field(description="File name on the node.", examples=["tiny.gguf"])
+    path: t.LocalPath | None = Field(
+        None,
+        description="The file on the building machine, relative to the spec.",
+        examples=["models/tiny.gguf"],
+    )
+    url: t.Url | None = Field(
+        None, description="Where to download it from.", examples=["https://models.example/tiny.gguf"]
+    )
+    sha256: t.Sha256 | None = Field(
+        None,
+        description="SHA-256. A file with another one is refused. Without it, the lock pins what is found.",
+        examples=["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],
+    )
+
+
+class Opening(Section):
+    """A port that is opened on every node."""
+
+    port: t.Port = Field(description="Port, or a range in quotes.", examples=[8080, "8000-8010"])
+    proto: Literal["tcp", "udp"] = Field("tcp", description="Protocol.", examples=["tcp"])
+    source: t.Source = Field(
+        "cluster",
+        alias="from",
+        description="Who may connect: `cluster` (the subnet), `any`, or a network.",
+        examples=["cluster", "any", "192.168.1.0/24"],
+    )
+
+    @property
+    def first(self) -> int:
+        """The lowest port."""
+        return int(str(self.port).partition("-")[0])
+
+    @property
+    def last(self) -> int:
+        """The highest port, the same as ``first`` unless a range was given."""
+        return int(str(self.port).rpartition("-")[2])
+
+
+class Firewall(Section):
+    """Everything that comes in is dropped, apart from ssh and what is allowed here."""
+
+    ssh: t.Source = Field(
+        "any",
+        description="Who may reach ssh: `cluster` (the subnet), `any`, or a network.",
+        examples=["any", "192.168.1.0/24"],
+    )
+    allow: tuple[Opening, ...] = Field((), description="What is opened besides.")
+
+
+class Media(Section):
+    """The install medium."""
+
+    installer: Literal["direct"] = Field(
+        "direct", description="Which installer is on it: `direct` is the builder's own.", examples=["direct"]
+    )
+    serial: t.Console | None = Field(
+        "ttyS0,115200",
+        description="Serial console, beside the screen, of the medium and of the nodes; `null` for none.",
+        examples=["ttyS0,115200"],
+    )
+    countdown: t.Countdown = Field(
+        5, description="Seconds that the boot menu waits before it installs.", examples=[5]
+    )
+    after: Literal["reboot", "poweroff"] = Field(
+        "reboot", description="What a machine does when it is installed.", examples=["reboot"]
+    )
+    volume: t.Volume | None = Field(
+        None,
+        description="Volume label of the ISO. Default: the cluster's name.",
+        examples=["QUICKSTART"],
+    )
+
+
+class Cluster(Section):
+    """A whole spec. ``access.ssh_keys`` holds the keys found through ``ssh_key_files`` as well."""
+
+    name: t.Label = Field(description="What it is called; so are the artifacts.", examples=["quickstart"])
+    network: Network = Field(description="The network that the nodes share.")
+    distribution: Distribution = Field(
+        Distribution(), description="What the nodes run, and where its packages come from."
+    )
+    access: Access = Field(Access(), description="Who may log in.")
+    nodes: tuple[Node, ...] = Field(description="The machines.", min_length=1)
+    storage: Storage = Field(Storage(), description="Disk and partitions, for nodes that do not say otherwise.")
+    models: tuple[Model, ...] = Field((), description="Files that every node gets, read-only and verified.")
+    firewall: Firewall = Field(Firewall(), description="What is let in, beside ssh.")
+    engine: Literal["none"] = Field(
+        "none", description="What makes the nodes one cluster. None yet.", examples=["none"]
+    )
+    media: Media = Field(Media(), description="The install medium.")
+
+    @property
+    def volume(self) -> str:
+        """The ISO's volume label: the one given, or one made of the cluster's name."""
+        return self.media.volume or self.name.upper().replace("-", "_")[:32]
+
+    def node(self, name: str) -> Node:
+        """The node of that name. Raises KeyError."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def disk_of(self, node: Node) -> Disk:
+        """The disk a node is installed to: its own wish, or the cluster's."""
+        return node.disk or self.storage.disk

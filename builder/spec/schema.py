@@ -1,0 +1,46 @@
+"""The JSON Schema of a spec, for editors; what it cannot say, the loader checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builder.spec import model
+from builder.spec.model import Cluster
+from builder.spec.section import Section
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of ``cluster.yaml``."""
+    made = Cluster.model_json_schema(by_alias=True)
+    definitions: dict[str, dict[str, Any]] = made.pop("$defs")
+    for name, definition in definitions.items():
+        section = getattr(model, name, None)
+        if isinstance(section, type) and issubclass(section, Section) and section.choice:
+            word = "oneOf" if section.choice.exactly else "anyOf"
+            definition[word] = [{"required": [key]} for key in section.choice.keys]
+    made["title"] = "Cluster spec"
+    made["description"] = "What a cluster is: its network, nodes, access, disks, models, firewall and media."
+    return {"$schema": DIALECT, **_plain(made), "$defs": _plain(definitions)}
+
+
+def _plain(node: Any) -> Any:
+    """Without pydantic's per-field titles, which only repeat the key, and without defaults of null."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    fields = {
+        key: {name: _plain(_without_title(value)) for name, value in inner.items()}
+        if key == "properties"
+        else _plain(inner)
+        for key, inner in node.items()
+    }
+    if "default" in fields and fields["default"] is None:
+        del fields["default"]
+    return fields
+
+
+def _without_title(value: Any) -> Any:
+    return {key: inner for key, inner in value.items() if key != "title"} if isinstance(value, dict) else value
