@@ -1,0 +1,45 @@
+"""The firewall: what a node lets in, derived from the spec. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from builder.spec.model import Cluster
+
+SSH = 22
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One opening. ``ports`` is a port or a range like "8000-8010"; ``source`` a subnet, or None for anywhere."""
+
+    proto: str
+    ports: str
+    source: str | None
+    why: str
+
+    @property
+    def as_nft(self) -> str:
+        """The rule's match in nftables' language, without its verdict."""
+        return (f"ip saddr {self.source} " if self.source else "") + f"{self.proto} dport {self.ports}"
+
+
+def rules(cluster: Cluster) -> tuple[Rule, ...]:
+    """Every opening of a node, in the order in which it is written down."""
+    ssh = Rule("tcp", str(SSH), _source(cluster, cluster.firewall.ssh), "ssh")
+    return (
+        ssh,
+        *(
+            Rule(
+                opening.proto,
+                str(opening.port),
+                _source(cluster, opening.source),
+                "firewall.allow in the spec",
+            )
+            for opening in cluster.firewall.allow
+        ),
+    )
+
+
+def _source(cluster: Cluster, source: object) -> str | None:
+    return {"any": None, "cluster": str(cluster.network.subnet)}.get(str(source), str(source))

@@ -1,0 +1,205 @@
+"""The plan: everything a build will do, as one frozen value, before anything happens.
+
+Pure: spec and lock in, plan out; no network, no root, no process. ``plan.id`` is the digest of all of it,
+our own code and templates included, and names the build on the medium and on every node. Without a lock the
+plan still shows what would be made, but its packages are unknown, and so it has no id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from builder import firewall, render, seeds
+from builder.canonical import code_digest, digest, resource_digest
+from builder.distributions import Distribution
+from builder.lock import Lock, LockedModel, target_of
+from builder.spec.model import Cluster, Node
+
+FORMAT = 1
+MIB = 1 << 20
+ESP_SIZE = 256 * MIB
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A squashfs of the node's stack. ``inputs`` is all that decides its content; ``digest`` names it."""
+
+    name: str
+    file: str
+    inputs: Mapping[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        return digest({"layer": self.name, **self.inputs})
+
+
+@dataclass(frozen=True)
+class Console:
+    """The serial console of a node: unit 0 is ttyS0; ``speed`` in baud."""
+
+    unit: int
+    speed: int
+
+    @property
+    def device(self) -> str:
+        return f"ttyS{self.unit}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """See the module. ``seeds``: node name → file name → content. ``site``: the site layer's rendered files."""
+
+    cluster: Cluster
+    target: Distribution
+    lock: Lock | None
+    site: tuple[render.File, ...]
+    seeds: Mapping[str, Mapping[str, bytes]]
+    layers: tuple[Layer, ...]
+
+    @cached_property
+    def id(self) -> str | None:
+        """64 hex digits, or None without a lock."""
+        return None if self.lock is None else digest(self.summary())
+
+    @property
+    def base(self) -> Layer:
+        return self.layers[0]
+
+    @property
+    def epoch(self) -> int:
+        """The date of everything that is built: seconds since 1970."""
+        return self.lock.epoch if self.lock else 0
+
+    @property
+    def models(self) -> tuple[LockedModel, ...]:
+        return self.lock.models if self.lock else ()
+
+    @property
+    def serial(self) -> Console | None:
+        return _serial(self.cluster)
+
+    @property
+    def kernel_arguments(self) -> str:
+        return consoles(self.cluster)
+
+    def summary(self) -> dict[str, Any]:
+        """The whole plan as JSON data, without its id: what ``builder plan --json`` prints and the id covers."""
+        return {
+            "format": FORMAT,
+            "cluster": self.cluster.name,
+            "distribution": {"name": self.target.name, "release": self.target.codename},
+            "epoch": self.epoch,
+            "layers": [{"name": layer.name, "file": layer.file, "digest": layer.digest} for layer in self.layers],
+            "packages": [
+                {
+                    "name": p.name,
+                    "version": p.version,
+                    "architecture": p.architecture,
+                    "size": p.size,
+                    "sha256": p.sha256,
+                }
+                for p in (self.lock.packages if self.lock else ())
+            ],
+            "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in self.models],
+            "storage": storage(self.cluster, self.models),
+            "nodes": [
+                {
+                    "name": node.name,
+                    "match": node.match.model_dump(mode="json", exclude_none=True),
+                    "disk": disk(self.cluster, node),
+                    "address": str(node.address),
+                    "seed": {
+                        name: hashlib.sha256(text).hexdigest() for name, text in self.seeds[node.name].items()
+                    },
+                }
+                for node in self.cluster.nodes
+            ],
+            "media": {**self.cluster.media.model_dump(mode="json"), "volume": self.cluster.volume},
+            "code": code_digest("media", "installer", "layers"),
+            "templates": resource_digest("templates", "overlays/installer"),
+        }
+
+    def files(self, node: str) -> dict[str, bytes]:
+        """Every rendered file of one node by its path on the node; symbolic links are not among them."""
+        rendered = {file.path: file.content for file in self.site if file.link is None}
+        return rendered | {f"{seeds.FOLDER}/{name}": text for name, text in self.seeds[node].items()}
+
+
+def make(cluster: Cluster, lock: Lock | None) -> Plan:
+    """The plan for a cluster; without a lock it can be looked at but not built."""
+    site = render.overlay("site", site_context(cluster))
+    shared = seeds.user_data(cluster)
+    return Plan(
+        cluster=cluster,
+        target=target_of(cluster),
+        lock=lock,
+        site=site,
+        seeds={node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes},
+        layers=(_base(cluster, lock), _site(site, lock)),
+    )
+
+
+def site_context(cluster: Cluster) -> dict[str, Any]:
+    """What the templates of ``overlays/site`` may use."""
+    return {
+        "cluster": cluster,
+        "rules": firewall.rules(cluster),
+        "consoles": consoles(cluster),
+        "serial": _serial(cluster),
+    }
+
+
+def consoles(cluster: Cluster) -> str:
+    """``console=`` arguments of every kernel we start; the last is /dev/console, so serial goes last."""
+    serial = _serial(cluster)
+    return "console=tty0" + (f" console={serial.device},{serial.speed}" if serial else "")
+
+
+def disk(cluster: Cluster, node: Node) -> dict[str, Any]:
+    """A node's disk rule as the installer takes it, with the overwrite rule decided."""
+    rule = cluster.disk_of(node)
+    return {**rule.model_dump(mode="json", exclude_none=True), "overwrite": rule.may_overwrite}
+
+
+def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int | None]:
+    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition."""
+    wanted = cluster.storage
+    need = sum(model.size for model in models)
+    fit = need + need // 20 + 64 * MIB if need else 0  # ext4's own tables, and some air
+    return {
+        "esp": ESP_SIZE,
+        "root": None if wanted.root == "rest" else wanted.root,
+        "models": {"rest": None, "fit": fit}[wanted.models] if isinstance(wanted.models, str) else wanted.models,
+    }
+
+
+def _serial(cluster: Cluster) -> Console | None:
+    if cluster.media.serial is None:
+        return None
+    device, _, speed = cluster.media.serial.partition(",")
+    return Console(unit=int(device.removeprefix("ttyS")), speed=int(speed or 115200))
+
+
+def _base(cluster: Cluster, lock: Lock | None) -> Layer:
+    """Everything of the operating system: a change here costs a minute, so nothing of a node goes in."""
+    inputs = {
+        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions"),
+        "overlay": [file.fingerprint for file in render.overlay("base", {})],
+        "packages": [package.sha256 for package in lock.packages] if lock else None,
+        "epoch": lock.epoch if lock else 0,
+    }
+    return Layer("base", "node.squashfs", inputs)
+
+
+def _site(files: tuple[render.File, ...], lock: Lock | None) -> Layer:
+    """What the spec renders: a change here costs seconds."""
+    inputs = {
+        "code": code_digest("layers/site.py", "layers/squashfs.py"),
+        "files": [file.fingerprint for file in files],
+        "epoch": lock.epoch if lock else 0,
+    }
+    return Layer("site", "node.site.squashfs", inputs)
