@@ -1,0 +1,112 @@
+"""The base layer: the operating system, made by mmdebstrap from exactly the packages of the lock."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from builder import apt, console, render
+from builder.cache import Cache
+from builder.errors import BuilderError
+from builder.files import need_room
+from builder.layers import squashfs
+from builder.plan import Plan
+from builder.run import pipe
+
+# What a build leaves behind that no node may share or needs: keys, build-time apt and dpkg settings, the
+# build's own archive. cloud-init writes the distribution's sources at first boot. An empty machine-id makes
+# systemd write a new one.
+_LEFTOVERS = (
+    "etc/ssh/ssh_host_*",
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/0000*",
+    "etc/apt/apt.conf.d/99mmdebstrap",
+    "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    "var/lib/dbus/machine-id",
+    "var/log/apt/*",
+    "var/log/bootstrap.log",
+    "var/log/dpkg.log",
+    "var/log/alternatives.log",
+    "var/cache/ldconfig/aux-cache",
+)
+
+
+def make(plan: Plan, packages: Mapping[str, Path], cache: Cache) -> Path:
+    """The base layer's squashfs, from the cache if it is there. ``packages``: blobs by sha256.
+
+    Raises BuilderError quoting mmdebstrap if it fails.
+    """
+    assert plan.lock is not None
+    product = cache.product("base", plan.base.digest)
+    layer = product / plan.base.file
+    if layer.exists():
+        return layer
+    locked = plan.lock.packages
+    with console.step(f"base layer: {plan.target.name} {plan.target.codename}, {len(locked)} packages"):
+        size = sum(package.size for package in locked)
+        need_room(Path("/var/tmp"), 5 * size, step="the base layer")
+        with (
+            tempfile.TemporaryDirectory(prefix="builder-base-", dir="/var/tmp") as folder,
+            cache.make("base", plan.base.digest) as part,
+        ):
+            work = Path(folder)
+            work.chmod(0o755)
+            archive = work / "archive"
+            archive.mkdir()
+            apt.repository(archive, locked, packages, codename=plan.target.codename)
+            overlay_tar(render.overlay("base", {}), work / "overlay.tar", plan.epoch)
+            asked = set(plan.lock.asks["packages"])
+            automatic = sorted(package.name for package in locked if package.name not in asked)
+            (work / "automatic").write_text("\n".join(automatic))
+            mode = "root" if os.geteuid() == 0 else "unshare"
+            pipe(
+                argv(plan.target.codename, [package.name for package in locked], work, mode=mode),
+                squashfs.from_tar(part / plan.base.file),
+                step="the base layer",
+                env={**squashfs.environment(plan.epoch), "TMPDIR": folder},
+                on_line=console.ticker("mmdebstrap"),
+            )
+    return layer
+
+
+def argv(codename: str, names: Sequence[str], work: Path, *, mode: str) -> list[str | Path]:
+    """The whole mmdebstrap command line. Pure. ``mode`` is "root", or "unshare" for a plain user.
+
+    ``work`` holds ``archive/``, ``overlay.tar`` and ``automatic`` (the names that only came as dependencies).
+    """
+    hooks = [
+        f"--essential-hook=tar-in {work}/overlay.tar /",
+        f"--customize-hook=upload {work}/automatic /tmp/automatic",
+        '--customize-hook=chroot "$1" xargs -a /tmp/automatic apt-mark auto >/dev/null && rm "$1/tmp/automatic"',
+        # A fixed hash where a fresh one would differ in every build; "*" lets nobody in by password.
+        """--customize-hook=echo 'root:*' | chroot "$1" chpasswd -e""",
+        '--customize-hook=cd "$1" && rm -rf ' + " ".join(_LEFTOVERS) + " && : >etc/machine-id",
+    ]
+    return [
+        "mmdebstrap",
+        f"--mode={mode}",
+        "--variant=apt",
+        "--format=tar",
+        f"--include={','.join(names)}",
+        "--dpkgopt=force-unsafe-io",  # the tree is thrown away; only the finished squashfs is synced
+        '--aptopt=APT::Install-Recommends "false"',
+        *hooks,
+        codename,
+        "-",
+        f"deb [trusted=yes] copy:{work}/archive ./",
+    ]
+
+
+def overlay_tar(files: Sequence[render.File], target: Path, epoch: int) -> None:
+    """The overlay as a tar, owned by root, for mmdebstrap's ``tar-in``."""
+    with tarfile.open(target, "w") as tar:
+        for file in files:
+            if file.link is not None:
+                raise BuilderError(f"overlays/base: {file.path}: links are not expected here")
+            member = tarfile.TarInfo(file.path.lstrip("/"))
+            member.size, member.mode, member.mtime = len(file.content), file.mode, epoch
+            tar.addfile(member, io.BytesIO(file.content))
