@@ -1,0 +1,204 @@
+"""Fills the node's file systems: layers, fstab, seed, models, boot loader, and last the marker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from . import commands, disk
+from .commands import Log, quiet
+from .model import File, InstallError, Manifest, Node
+
+Progress = Callable[[int, int], None]
+
+MODELS = "srv/models"
+SEED = "var/lib/cloud/seed/nocloud"
+CHUNK = 1 << 20
+
+
+def unpack(layers: tuple[Path, ...], target: Path, progress: Progress, log: Log = quiet) -> None:
+    """Unpack the layers over one another, lowest first.
+
+    ``progress`` gets compressed bytes read and in all, taken from /proc/PID/io: unsquashfs shows its own
+    progress to terminals only. -da and -fr bound its queues (MiB), so small machines can be installed.
+    """
+    sizes = [layer.stat().st_size for layer in layers]
+    for index, layer in enumerate(layers):
+        before = sum(sizes[:index])
+        limit = sizes[index]
+
+        def poll(pid: int, before: int = before, limit: int = limit) -> None:
+            progress(before + min(bytes_read(pid), limit), sum(sizes))
+
+        options = ["-no-progress", "-force", "-da", "64", "-fr", "64", "-dest", str(target)]
+        commands.run(
+            ["unsquashfs", *options, str(layer)],
+            step=f"unpacking {layer.name}",
+            log=log,
+            poll=poll,
+        )
+
+
+def bytes_read(pid: int) -> int:
+    """What a process has read so far; 0 where the kernel does not count it."""
+    try:
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+            name, _, value = line.partition(": ")
+            if name == "rchar":
+                return int(value)
+    except OSError:
+        pass
+    return 0
+
+
+def fstab(volumes: disk.Volumes) -> str:
+    """The node's /etc/fstab. Models are data that nobody may change or run."""
+    rows = [
+        (f"UUID={volumes.root.uuid}", "/", "ext4", "errors=remount-ro", "0", "1"),
+        (f"UUID={volumes.esp.uuid}", "/boot/efi", "vfat", "umask=0077", "0", "1"),
+    ]
+    if volumes.models:
+        options = "ro,nodev,nosuid,noexec"
+        rows.append((f"UUID={volumes.models.uuid}", f"/{MODELS}", "ext4", options, "0", "2"))
+    return "# Written by the installer of cluster-image-builder.\n" + "".join(
+        "\t".join(row) + "\n" for row in rows
+    )
+
+
+def identity(target: Path, payload: Path, node: Node, volumes: disk.Volumes) -> None:
+    """fstab, the node's name, and the manifest that tells what the node was made from."""
+    _write(target / "etc/fstab", fstab(volumes), 0o644)
+    _write(target / "etc/builder/node", node.name + "\n", 0o644)
+    manifest = (payload / "manifest.json").read_text(encoding="utf-8")
+    _write(target / "usr/share/builder/manifest.json", manifest, 0o644)
+
+
+def seed(target: Path, payload: Path, node: Node, files: tuple[File, ...]) -> None:
+    """Drop the NoCloud seed: the files of the manifest, not what else may lie in the folder. Root only, since
+    it holds the password's hash."""
+    folder = target / SEED
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for file in files:
+        if file.path.startswith(node.seed + "/"):
+            copy(payload / file.path, folder / file.path.rpartition("/")[2], file, mode=0o600)
+
+
+def models(target: Path, payload: Path, manifest: Manifest, progress: Progress) -> None:
+    """Copy the models and write SHA256SUMS.
+
+    The digest is taken while copying, and each file is fsynced: this proves that what was written is what was
+    built, which catches a stick that reads differently the second time. Reading the copy back here would
+    mostly read the page cache; the node itself checks SHA256SUMS from its disk at first boot.
+    """
+    if not manifest.models:
+        return
+    folder = target / MODELS
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    total = sum(manifest.model_sizes)
+    done = 0
+    for model in manifest.models:
+        file = manifest.file(model.path)
+
+        def copied(now: int, before: int = done) -> None:
+            progress(before + now, total)
+
+        copy(payload / model.path, folder / model.name, file, copied)
+        done += file.size
+    sums = "".join(f"{manifest.file(model.path).sha256}  {model.name}\n" for model in manifest.models)
+    _write(folder / "SHA256SUMS", sums, 0o444)
+
+
+def copy(
+    source: Path, target: Path, file: File, progress: Callable[[int], None] | None = None, mode: int = 0o444
+) -> None:
+    """Copy one file, hashing what is written, and fsync it.
+
+    Raises InstallError if it is not what the manifest says.
+    """
+    hasher = hashlib.sha256()
+    done = 0
+    try:
+        with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
+            while chunk := reader.read(CHUNK):
+                view = memoryview(chunk)
+                while view:
+                    view = view[writer.write(view) :]
+                hasher.update(chunk)
+                done += len(chunk)
+                if progress:
+                    progress(done)
+            os.fchmod(writer.fileno(), mode)
+            os.fsync(writer.fileno())
+    except OSError as error:
+        raise InstallError(f"copying {target.name}: {error.strerror}") from error
+    if hasher.hexdigest() != file.sha256:
+        raise InstallError(f"{file.path} read differently while it was copied: the medium is failing")
+
+
+def boot_loader(target: Path, device: str, sector: int, volumes: disk.Volumes, log: Log = quiet) -> None:
+    """GRUB for BIOS and for UEFI (signed shim, removable path, no NVRAM), and its menu.
+
+    Raises InstallError if a command fails, or if the menu does not boot the root by its UUID: update-grub
+    falls back to a device name without a word when udev's by-uuid link is missing, and names change.
+    """
+    link = Path("/dev/disk/by-uuid") / volumes.root.uuid
+    if not commands.wait_for(link.exists, 20):
+        raise InstallError(f"udev made no link {link}")
+    points = [target / name for name in ("dev", "proc", "sys")]
+    try:
+        for point in points:
+            point.mkdir(exist_ok=True)
+            # Plain binds: a recursive one of /run or / would hold the target itself.
+            commands.run(["mount", "--bind", f"/{point.name}", str(point)], step="entering the node", log=log)
+        for step, argv in boot_loader_commands(device, sector):
+            commands.run(["chroot", str(target), *argv], step=step, log=log)
+    finally:
+        for point in reversed(points):
+            if point.is_mount():
+                commands.run(["umount", str(point)], step="leaving the node", log=log)
+    menu = target / "boot/grub/grub.cfg"
+    if f"root=UUID={volumes.root.uuid}" not in menu.read_text(encoding="utf-8", errors="replace"):
+        raise InstallError("the boot menu does not boot the root file system by its UUID")
+
+
+def boot_loader_commands(device: str, sector: int) -> tuple[tuple[str, list[str]], ...]:
+    """(step, argv) in order, to be run inside the node.
+
+    BIOS calls read disks in 512 byte sectors only, so GRUB for BIOS is left out on 4Kn disks.
+    """
+    bios = ["grub-install", "--target=i386-pc", device]
+    efi = [
+        "grub-install",
+        "--target=x86_64-efi",
+        "--uefi-secure-boot",
+        "--removable",
+        "--no-nvram",
+        "--efi-directory=/boot/efi",
+    ]
+    steps = [("installing GRUB for BIOS", bios)] if sector == 512 else []
+    return (*steps, ("installing GRUB for UEFI", efi), ("writing GRUB's menu", ["update-grub"]))
+
+
+def keep_log(target: Path, log_path: Path) -> None:
+    """Copy the installer's log to the node."""
+    folder = target / "var/log/builder"
+    folder.mkdir(parents=True, exist_ok=True)
+    copied = folder / "install.log"
+    copied.write_bytes(log_path.read_bytes())
+    copied.chmod(0o640)
+
+
+def marker(esp: Path, plan: str) -> None:
+    """The sign that the install is complete: the medium's menu boots the disk when it finds it."""
+    _write(esp / "EFI/builder" / plan, "", 0o644)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    path.chmod(mode)
