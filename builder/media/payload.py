@@ -1,0 +1,81 @@
+"""The payload: everything that a medium brings besides its boot files, and the manifest that binds it.
+
+The manifest lists every file with its size and SHA-256. Its own digest is put into the initramfs, so the
+boot files accept this payload and no other; no signing key is needed, and same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder import plan as planning
+from builder.canonical import canonical
+from builder.files import sha256_of
+from builder.plan import Plan
+
+FORMAT = 1
+FOLDER = "/builder"  # of the payload on a medium
+
+
+@dataclass(frozen=True)
+class Payload:
+    """``files``: path below the payload's folder → the file on this machine, or its bytes."""
+
+    manifest: dict[str, Any]
+    files: Mapping[str, Path | bytes]
+
+    @property
+    def manifest_bytes(self) -> bytes:
+        return canonical(self.manifest)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.manifest_bytes).hexdigest()
+
+
+def make(plan: Plan, layers: Mapping[str, Path], models: Mapping[str, Path]) -> Payload:
+    """Gather the payload. ``layers``: file name → squashfs; ``models``: sha256 → file."""
+    files: dict[str, Path | bytes] = {f"layers/{name}": path for name, path in layers.items()}
+    files |= {f"models/{model.sha256}": models[model.sha256] for model in plan.models}
+    for node, seed in plan.seeds.items():
+        files |= {f"seeds/{node}/{name}": text for name, text in seed.items()}
+    known = {f"models/{model.sha256}": model.sha256 for model in plan.models}
+    return Payload(manifest(plan, [_entry(path, file, known) for path, file in sorted(files.items())]), files)
+
+
+def manifest(plan: Plan, files: list[dict[str, Any]]) -> dict[str, Any]:
+    """The manifest of a plan whose payload files are known; the installer and the node both read it."""
+    assert plan.lock is not None
+    return {
+        "format": FORMAT,
+        "cluster": plan.cluster.name,
+        "plan": plan.id,
+        "volume": plan.cluster.volume,
+        "files": files,
+        "layers": [f"layers/{layer.file}" for layer in plan.layers],
+        "models": [{"name": model.name, "path": f"models/{model.sha256}"} for model in plan.models],
+        "nodes": [
+            {
+                "name": node.name,
+                "match": node.match.model_dump(mode="json", exclude_none=True),
+                "disk": planning.disk(plan.cluster, node),
+                "seed": f"seeds/{node.name}",
+            }
+            for node in plan.cluster.nodes
+        ],
+        "storage": planning.storage(plan.cluster, plan.models),
+        "after": plan.cluster.media.after,
+        "packages": [
+            {"name": p.name, "version": p.version, "architecture": p.architecture} for p in plan.lock.packages
+        ],
+    }
+
+
+def _entry(path: str, file: Path | bytes, known: Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(file, bytes):
+        return {"path": path, "size": len(file), "sha256": hashlib.sha256(file).hexdigest()}
+    return {"path": path, "size": file.stat().st_size, "sha256": known.get(path) or sha256_of(file)}
