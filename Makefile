@@ -1,0 +1,51 @@
+# Every verb here only prepares the environment and calls the `builder` command; see `make help`.
+CLUSTER ?= examples/quickstart.yaml
+ARGS    ?=
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup iso plan boot-test check test fmt golden bench clean
+
+help: ## Show this list
+	@echo "make VERB [CLUSTER=$(CLUSTER)] [ARGS='…options of the builder command…']"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install the system tools and the Python environment (says what and why)
+
+$(READY): pyproject.toml builder/host.py tools/setup
+	PYTHON="$(PYTHON)" tools/setup "$(VENV)"
+	@touch $@
+
+iso: $(READY) ## Build the install medium of CLUSTER
+	@$(BIN)/builder iso $(CLUSTER) $(ARGS)
+
+plan: $(READY) ## Show what would be built, without building
+	@$(BIN)/builder plan $(CLUSTER) $(ARGS)
+
+boot-test: $(READY) ## Install CLUSTER's first node in a virtual machine, boot it, check it
+	@$(BIN)/builder boot-test $(CLUSTER) $(ARGS)
+
+check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, no root
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit
+
+test: check ## Everything: also the real tools and the virtual machines
+	$(BIN)/pytest -v --durations=10 tests/integration tests/boot
+
+fmt: $(READY) ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+golden: $(READY) ## Write the golden files and docs/spec.md anew; read the diff before you commit it
+	$(BIN)/pytest -q tests/unit --golden
+
+bench: $(READY) ## Measure speed as ratios within one run
+	$(BIN)/python -m bench $(ARGS)
+
+clean: $(READY) ## Remove artifacts, reports and the cache
+	@$(BIN)/builder clean $(ARGS)

@@ -1,0 +1,137 @@
+"""The spine: from a spec to an artifact, one line a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import console, lock, plan
+from builder.cache import Cache
+from builder.errors import BuilderError, Exit
+from builder.fetch import Item, fetch
+from builder.files import complete_or_absent, mismatch, sha256_of
+from builder.layers import base, site
+from builder.lock import Lock, LockedModel
+from builder.media import bootkit, iso, payload
+from builder.plan import Plan
+from builder.spec.load import load
+from builder.spec.model import Cluster
+from builder.spec.warnings import warnings
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a build made. ``size`` in bytes."""
+
+    path: Path
+    sha256: str
+    size: int
+    plan_id: str
+
+
+def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
+    """Build the install medium of a cluster: ``<out>/<cluster>/<cluster>.iso``.
+
+    Raises BuilderError with the exit code of what failed; then nothing is there under the final name, and what
+    was finished before is reused by the next build.
+    """
+    cluster = load(spec_path)
+    for warning in warnings(cluster):
+        console.warn(warning)
+    with cache.locked():
+        pins = locked(cluster, spec_path, cache)
+        todo = plan.make(cluster, pins)
+        packages = fetch_packages(todo, cache)
+        models = stage_models(todo, spec_path.parent, cache)
+        base_layer = base.make(todo, packages, cache)
+        site_layer = site.make(todo, base_layer, cache)
+        kit = bootkit.make(todo, base_layer, cache)
+        content = payload.make(todo, {layer.name: layer for layer in (base_layer, site_layer)}, models)
+        target = out / cluster.name / f"{cluster.name}.iso"
+        with console.step(f"ISO: {len(content.files)} payload files, {len(cluster.nodes)} nodes"):
+            iso.write(todo, kit, content, target)
+    return finished(target, todo)
+
+
+def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = False) -> Lock:
+    """The spec's lock: the one that is there, else a new one, which is kept.
+
+    Raises BuilderError (SPEC) if the one that is there belongs to another spec.
+    """
+    path = lock.path_for(spec_path)
+    if path.exists() and not update:
+        pins = lock.load(path)
+        lock.require_belongs(pins, cluster, path)
+        return pins
+    with console.step("lock: resolving packages and models"):
+        pins = lock.make(cluster, spec_path, cache)
+        lock.save(pins, path)
+        console.say(f"  {len(pins.packages)} packages pinned in {path}")
+    return pins
+
+
+def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
+    """Every package of the lock, by sha256; nothing at all once the base layer is made from them."""
+    assert todo.lock is not None
+    if (cache.product("base", todo.base.digest) / todo.base.file).exists():
+        return {}
+    missing = sum(p.size for p in todo.lock.packages if not cache.blob(p.sha256).exists())
+    mirror = lock.mirror_of(todo.cluster)
+    bases = {label: [uri] for label, uri in mirror.uris.items()}
+    if todo.cluster.distribution.snapshot:
+        bases = {label: [*uris, todo.cluster.distribution.snapshot] for label, uris in bases.items()}
+    items = [
+        Item(
+            name=package.file_name,
+            urls=tuple(f"{base.rstrip('/')}/{package.path}" for base in bases.get(package.archive, [])),
+            sha256=package.sha256,
+            size=package.size,
+        )
+        for package in todo.lock.packages
+    ]
+    with console.step(f"packages: {console.human(missing)} to fetch, from {mirror.origin}"):
+        return fetch(items, cache, title="packages")
+
+
+def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
+    """Every model's file, by sha256, held to the lock's digest; a local file is used where it lies.
+
+    Raises BuilderError (FETCH) if a file is not what the lock says.
+    """
+    wanted = {model.name: model for model in todo.models}
+    staged: dict[str, Path] = {}
+    for model in todo.cluster.models:
+        locked_model = wanted[model.name]
+        lock.require_model_unchanged(locked_model, model.sha256)
+        if model.url is not None:
+            item = Item(model.name, (model.url,), locked_model.sha256, locked_model.size)
+            staged |= fetch([item], cache, title=model.name)
+        else:
+            assert model.path is not None
+            staged[locked_model.sha256] = _unchanged(folder / model.path, locked_model)
+    return staged
+
+
+def _unchanged(path: Path, model: LockedModel) -> Path:
+    hint = "if it was meant to change: builder lock --update"
+    if path.stat().st_size != model.size:
+        raise BuilderError(
+            f"{path}: {path.stat().st_size} bytes, the lock says {model.size}", hint=hint, code=Exit.FETCH
+        )
+    with console.bar(f"hashing {model.name}", model.size) as advance:
+        actual = sha256_of(path, advance)
+    if actual != model.sha256:
+        raise mismatch(str(path), model.sha256, actual, hint=hint)
+    return path
+
+
+def finished(target: Path, todo: Plan) -> Artifact:
+    """Digest the artifact and write ``SHA256SUMS`` beside it."""
+    assert todo.id is not None
+    size = target.stat().st_size
+    with console.bar("hashing the artifact", size) as advance:
+        sha256 = sha256_of(target, advance)
+    with complete_or_absent(target.with_name("SHA256SUMS"), step="writing SHA256SUMS") as part:
+        part.write_text(f"{sha256}  {target.name}\n")
+    return Artifact(target, sha256, size, todo.id)

@@ -1,0 +1,341 @@
+"""The ``builder`` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder import __version__, build, console, host, lock
+from builder import plan as planning
+from builder.cache import Cache, default_root
+from builder.errors import BuilderError, Exit, SpecError
+from builder.files import complete_or_absent, remove
+from builder.spec.load import load
+from builder.spec.schema import schema as json_schema
+from builder.spec.starter import starter
+from builder.spec.warnings import warnings as spec_warnings
+from builder.verify.boottest import boot_test
+from builder.verify.firmware import FirmwareKind
+from builder.verify.machine import MediumKind
+from builder.verify.spec import boot_test_of
+
+Command = Callable[..., Any]
+
+
+class Main(click.Group):
+    """The root command: an expected failure is one message and a hint, never a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except BuilderError as error:
+            click.secho(f"error: {error.message}", fg="red", err=True)
+            if error.hint:
+                click.echo(f"hint: {error.hint}", err=True)
+            sys.exit(error.code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            console.say("\ninterrupted; finished layers are kept, and the next build goes on from them")
+            sys.exit(Exit.INTERRUPTED)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="builder")
+def main() -> None:
+    """Turn one cluster spec into install media whose nodes join on first boot.
+
+    \b
+    builder init cluster.yaml         write a commented starter
+    builder validate cluster.yaml     every mistake at once, with its line
+    builder plan cluster.yaml         what would be built
+    builder iso cluster.yaml          build the install medium
+    builder boot-test cluster.yaml    install it in a virtual machine and prove it
+    """
+
+
+CLUSTER = click.argument("cluster", type=click.Path(dir_okay=False, path_type=Path))
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+OUT = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out"),
+    show_default=True,
+    envvar="BUILDER_OUT",
+    help="Where artifacts and reports go.",
+)
+
+
+def with_cache(command: Command) -> Command:
+    """Give a command the option --cache, and the cache."""
+
+    @click.option(
+        "--cache",
+        "cache_root",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="BUILDER_CACHE",
+        help="Where downloads and finished layers are kept.  [default: the user's cache folder]",
+    )
+    @wraps(command)
+    def wrapped(*args: Any, cache_root: Path | None, **kwargs: Any) -> Any:
+        return command(*args, cache=Cache((cache_root or default_root()).absolute()), **kwargs)
+
+    return wrapped
+
+
+@main.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default=Path("cluster.yaml"))
+@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+def init(path: Path, force: bool) -> None:
+    """Write a commented starter spec, and its JSON Schema for editors beside it.
+
+    \b
+    Example:  builder init lab.yaml
+    """
+    if path.exists() and not force:
+        raise BuilderError(f"{path} is already there", hint="--force overwrites it", code=Exit.SPEC)
+    schema_path = path.with_name("cluster.schema.json")
+    for target, text in (
+        (schema_path, json.dumps(json_schema(), indent=2) + "\n"),
+        (path, starter(path.stem, schema_path.name)),
+    ):
+        with complete_or_absent(target, step=f"writing {target}") as part:
+            part.write_text(text)
+    console.say(f"wrote {path} and {schema_path}; next: edit it, then  builder validate {path}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a cluster spec.
+
+    \b
+    Example:  builder schema > cluster.schema.json
+    """
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@main.command()
+@CLUSTER
+@AS_JSON
+def validate(cluster: Path, as_json: bool) -> None:
+    """Check a spec: all mistakes at once, each with its line, path and mend. Exit code 2 if there is one.
+
+    \b
+    Example:  builder validate examples/quickstart.yaml
+    """
+    try:
+        model = load(cluster)
+        planning.make(model, None)
+    except SpecError as error:
+        if not as_json:
+            raise
+        found = [{"line": m.line, "path": m.path, "message": m.message, "hint": m.hint} for m in error.mistakes]
+        click.echo(json.dumps({"valid": False, "mistakes": found}, indent=2))
+        sys.exit(Exit.SPEC)
+    warnings = spec_warnings(model)
+    if as_json:
+        click.echo(json.dumps({"valid": True, "warnings": list(warnings)}, indent=2))
+        return
+    for warning in warnings:
+        console.warn(warning)
+    click.echo(f"{cluster}: {len(model.nodes)} nodes, no mistakes")
+
+
+@main.command()
+@CLUSTER
+@AS_JSON
+@click.option(
+    "--file", "wanted", metavar="NODE:PATH", help="Print one rendered file, e.g. node1:/etc/nftables.conf."
+)
+def plan(cluster: Path, as_json: bool, wanted: str | None) -> None:
+    """Show what would be built, without building: no network, no root, no process.
+
+    \b
+    Examples:  builder plan examples/quickstart.yaml
+               builder plan examples/quickstart.yaml --file node1:/etc/nftables.conf
+    """
+    model = load(cluster)
+    path = lock.path_for(cluster)
+    pins = lock.load(path) if path.exists() else None
+    if pins is not None:
+        lock.require_belongs(pins, model, path)
+    todo = planning.make(model, pins)
+    if wanted:
+        click.echo(_one_file(todo, wanted), nl=False)
+    elif as_json:
+        click.echo(json.dumps({"id": todo.id, **todo.summary()}, indent=2))
+    else:
+        click.echo(_plan_table(todo))
+
+
+def _one_file(todo: planning.Plan, wanted: str) -> bytes:
+    node, _, path = wanted.partition(":")
+    if node not in todo.seeds:
+        raise BuilderError(f"no node {node!r}", hint=f"nodes: {', '.join(todo.seeds)}", code=Exit.SPEC)
+    files = todo.files(node)
+    if path not in files:
+        raise BuilderError(f"no rendered file {path!r}", hint="files: " + " ".join(sorted(files)), code=Exit.SPEC)
+    return files[path]
+
+
+def _plan_table(todo: planning.Plan) -> str:
+    target, models = todo.target, todo.models
+    lines = [
+        f"cluster   {todo.cluster.name}: {len(todo.cluster.nodes)} nodes, {target.name} {target.codename}",
+        f"plan      {todo.id or 'not locked yet: packages are decided by  builder lock, or by the first build'}",
+        "layers",
+    ]
+    lines += [f"  {layer.name:8} {layer.file:24} {layer.digest[:16]}" for layer in todo.layers]
+    if todo.lock:
+        size = console.human(sum(package.size for package in todo.lock.packages))
+        lines += ["inputs", f"  {len(todo.lock.packages)} packages, {size}"]
+        lines += [f"  model {model.name}, {console.human(model.size)}, {model.sha256[:16]}" for model in models]
+    lines.append("nodes")
+    for node in todo.cluster.nodes:
+        match = " ".join(f"{key}={value}" for key, value in node.match.model_dump(exclude_none=True).items())
+        lines.append(f"  {node.name:16} {node.address!s:16} {match}")
+    lines += ["media", f"  {todo.cluster.name}.iso, label {todo.cluster.volume}"]
+    return "\n".join(lines)
+
+
+@main.command("lock")
+@CLUSTER
+@click.option("--update", is_flag=True, help="Take the versions of today, whatever the lock says.")
+@with_cache
+def lock_command(cluster: Path, update: bool, cache: Cache) -> None:
+    """Pin package versions and file digests in <CLUSTER>.lock. A build uses it, or makes one.
+
+    \b
+    Example:  builder lock cluster.yaml --update
+    """
+    model = load(cluster)
+    with cache.locked():
+        pins = build.locked(model, cluster, cache, update=update)
+    click.echo(f"{lock.path_for(cluster)}: {len(pins.packages)} packages, {len(pins.models)} models")
+
+
+@main.command()
+@CLUSTER
+@OUT
+@AS_JSON
+@with_cache
+def iso(cluster: Path, out: Path, as_json: bool, cache: Cache) -> None:
+    """Build the install medium: one ISO for every node, for a USB stick or an optical drive.
+
+    \b
+    Example:  builder iso examples/quickstart.yaml
+    """
+    made = build.build_iso(cluster, out, cache)
+    if as_json:
+        data = {"path": str(made.path), "sha256": made.sha256, "size": made.size, "plan": made.plan_id}
+        click.echo(json.dumps(data, indent=2))
+        return
+    click.echo(f"{made.path}  ({console.human(made.size)}, plan {made.plan_id[:16]})")
+    click.echo(f"sha256  {made.sha256}")
+    click.echo(f"next    make boot-test CLUSTER={cluster}    installs it in a virtual machine and proves it")
+    click.echo(f"        sudo dd if={made.path} of=/dev/YOUR-STICK bs=4M oflag=sync status=progress")
+
+
+@main.command("boot-test")
+@CLUSTER
+@OUT
+@AS_JSON
+@with_cache
+@click.option(
+    "--iso",
+    "medium_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The medium to boot.  [default: build it, or take what is built]",
+)
+@click.option("--node", "name", help="Which node to be.  [default: the first]")
+@click.option("--firmware", type=click.Choice(["bios", "uefi", "secure-boot"]), default="uefi", show_default=True)
+@click.option(
+    "--medium",
+    type=click.Choice(["cdrom", "ide-cdrom", "usb", "disk"]),
+    default="cdrom",
+    show_default=True,
+    help="How the machine sees the medium.",
+)
+def boot_test_command(
+    cluster: Path,
+    out: Path,
+    as_json: bool,
+    cache: Cache,
+    medium_path: Path | None,
+    name: str | None,
+    firmware: FirmwareKind,
+    medium: MediumKind,
+) -> None:
+    """Install a node in a virtual machine from its medium, boot it from its disk, and check it over ssh.
+
+    \b
+    Writes report.json, junit.xml and the serial logs to <out>/<cluster>/boot-test/<node>-<firmware>/.
+    Examples:  builder boot-test examples/quickstart.yaml
+               builder boot-test cluster.yaml --node node2 --firmware bios --medium usb
+    """
+    model = load(cluster)
+    names = [node.name for node in model.nodes]
+    if name is not None and name not in names:
+        raise BuilderError(f"no node {name!r}", hint=f"nodes: {', '.join(names)}", code=Exit.SPEC)
+    iso_path = medium_path or build.build_iso(cluster, out, cache).path
+    pins = lock.load(lock.path_for(cluster))
+    node = model.node(name or names[0])
+    folder = out / model.name / "boot-test" / f"{node.name}-{firmware}"
+    request = boot_test_of(model, pins, node, iso_path, folder, firmware=firmware, medium=medium)
+    report = boot_test(request, console.say)
+    click.echo((folder / "report.json").read_text() if as_json else report.summary())
+    if not report.passed:
+        raise BuilderError(f"the boot test failed; logs are in {folder}", code=Exit.BOOT)
+
+
+@main.command()
+@AS_JSON
+@click.option("--install", is_flag=True, help="Install what is missing with apt (as root, or by sudo).")
+def doctor(as_json: bool, install: bool) -> None:
+    """Check this machine: which tools are there, why they are needed, which package brings them.
+
+    \b
+    Example:  builder doctor --install
+    """
+    findings = host.inspect()
+    if install:
+        if host.install(findings, console.say) != 0:
+            raise BuilderError("apt could not install the tools", hint="its own message is above", code=Exit.TOOL)
+        findings = host.inspect()
+    if as_json:
+        rows = [
+            {"tool": f.tool.probe, "package": f.tool.package, "why": f.tool.why, "problem": f.problem or None}
+            for f in findings
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for f in findings:
+            mark = click.style("missing" if f.problem == "missing" else "old", fg="red") if f.problem else "ok"
+            click.echo(f"{mark:8} {f.tool.probe:50} {f.tool.why}")
+    bad = sorted({f.tool.package for f in findings if f.problem})
+    if bad:
+        raise BuilderError(
+            f"not fit yet: {', '.join(f'{f.tool.probe} {f.problem}' for f in findings if f.problem)}",
+            hint=f"builder doctor --install, or: apt-get install {' '.join(bad)}",
+            code=Exit.TOOL,
+        )
+
+
+@main.command()
+@OUT
+@with_cache
+@click.option("--keep-cache", is_flag=True, help="Remove artifacts and reports only.")
+def clean(out: Path, cache: Cache, keep_cache: bool) -> None:
+    """Remove artifacts, reports and the cache."""
+    for folder in (out,) if keep_cache else (out, cache.root):
+        if folder.exists():
+            console.say(f"removing {folder}")
+            remove(folder)
