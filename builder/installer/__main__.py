@@ -56,10 +56,8 @@ class Install:
         """The medium whose manifest is the one that this boot image was built with."""
         self.console.step("payload", "looking for the medium")
         digest = payload.expected_digest()
-        if self.source:
-            found = payload.load(self.source, digest)
-        else:
-            found = payload.find(digest, log=self.console.log)
+        given = self.source
+        found = payload.load(given, digest) if given else payload.find(digest, log=self.console.log)
         on = ", ".join(sorted(found.devices)) or str(found.root)
         self.console.step("payload", f"{found.manifest.cluster}, plan {found.manifest.plan[:12]}, on {on}")
         return found

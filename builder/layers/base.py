@@ -85,6 +85,8 @@ def argv(codename: str, names: Sequence[str], work: Path, *, mode: str) -> list[
         # A fixed hash where a fresh one would differ in every build; "*" lets nobody in by password.
         """--customize-hook=echo 'root:*' | chroot "$1" chpasswd -e""",
         '--customize-hook=cd "$1" && rm -rf ' + " ".join(_LEFTOVERS) + " && : >etc/machine-id",
+        # Tells systemd that /etc and /var belong to this /usr; else the first boot rebuilds every cache in them.
+        '--customize-hook=touch "$1/etc/.updated" "$1/var/.updated"',
     ]
     return [
         "mmdebstrap",

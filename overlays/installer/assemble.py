@@ -21,9 +21,11 @@ RECIPE, OUT = Path(sys.argv[1]), Path(sys.argv[2])
 HOME = "/usr/lib/builder"  # in the initramfs
 
 PROGRAMS = (
-    "blkid blockdev chroot dmesg dumpe2fs e2fsck findmnt grep less losetup lsblk lsmod mkfs.ext4 mkfs.vfat "
-    "mount poweroff reboot sfdisk sync udevadm umount unsquashfs wipefs"
-).split()
+    *("blkid", "blockdev", "chroot", "dumpe2fs", "e2fsck", "lsblk", "mkfs.ext4", "mkfs.vfat", "mount", "sfdisk"),
+    *("udevadm", "umount", "unsquashfs", "wipefs"),
+    # for people at the rescue shell
+    *("findmnt", "less", "losetup"),
+)
 # udev tells the label of a disc only through this helper, which initramfs-tools leaves out.
 HELPERS = ("/usr/lib/udev/cdrom_id",)
 PLAIN_FILES = ("/etc/mke2fs.conf", "/usr/lib/udev/rules.d/60-cdrom_id.rules")
