@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Medium
 
 from builder.run import run
 from builder.verify.boottest import boot_test, expect_failure
@@ -21,6 +20,7 @@ from builder.verify.machine import MediumKind
 from builder.verify.report import Report
 from builder.verify.request import Identity
 from builder.verify.vm import running
+from tests.boot.conftest import Medium
 
 pytestmark = pytest.mark.vm
 Say = Callable[[str], None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -152,19 +151,6 @@ def test_an_unknown_release_names_the_known(quickstart: Cluster) -> None:
         plan.make(odd, None)
     assert caught.value.code == Exit.SPEC
     assert '"13" (trixie)' in caught.value.hint
-
-
-def test_a_thousand_nodes_are_planned(quickstart: Cluster, pins: Lock) -> None:
-    """The figure is measured in bench/; here only that nothing grows with the square of the nodes."""
-
-    def seconds(count: int) -> float:
-        nodes = tuple(quickstart.nodes[0].model_copy(update={"name": f"n{i}"}) for i in range(count))
-        began = time.process_time()
-        assert plan.make(quickstart.model_copy(update={"nodes": nodes}), pins).id
-        return time.process_time() - began
-
-    seconds(10)
-    assert seconds(1000) < 40 * max(seconds(100), 0.005)
 
 
 def test_early_menu_finds_the_medium() -> None:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -343,18 +342,11 @@ def many(count: int) -> str:
     return f"name: big\nnetwork: {{subnet: 10.0.0.0/16}}\nnodes:\n{nodes}"
 
 
-@pytest.mark.parametrize("wrong", [False, True])
-def test_a_thousand_nodes_in_well_under_a_second(wrong: bool) -> None:
+def test_a_thousand_mistakes_are_all_told() -> None:
+    """How fast is measured in bench/."""
     spec = many(1000)
-    best = 9.0
-    for _ in range(3):
-        begin = time.process_time()
-        if wrong:
-            assert len(mistakes(spec.replace("20G", "20").replace("52:54:00:77:00:", "52:54:00:77:01:"))) >= 1000
-        else:
-            assert len(loads(spec).nodes) == 1000
-        best = min(best, time.process_time() - begin)
-    assert best < 1.0
+    assert len(loads(spec).nodes) == 1000
+    assert len(mistakes(spec.replace("20G", "20").replace("52:54:00:77:00:", "52:54:00:77:01:"))) >= 1000
 
 
 def test_the_pure_python_parser_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
