@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,22 @@ class Cache:
         with complete_or_absent(self.product(kind, digest), step=f"making the {kind}") as part:
             part.mkdir()
             yield part
+
+    @contextlib.contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder for large temporary files, removed at the end.
+
+        Not in the cache: a user's home is closed to others, and mmdebstrap works as another user where we are
+        not root. The name is always the same for this cache, so what a killed build left behind goes now.
+        """
+        mine = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
+        folder = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"cluster-image-builder-{mine}-{name}"
+        remove(folder)
+        folder.mkdir(mode=0o755)
+        try:
+            yield folder
+        finally:
+            remove(folder)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

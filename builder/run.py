@@ -160,8 +160,7 @@ def start(
     try:
         yield process
     except BaseException:
-        process.kill()
-        process.wait()
+        _stop(process)
         raise
     finally:
         for stream in (process.stdin, process.stdout, process.stderr):
@@ -193,6 +192,16 @@ def failure(
     if "No space left on device" in text:
         hint = "the disk is full: free some space, or point --cache and --out at a larger disk"
     return BuilderError(text, hint=hint, code=code)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that is not needed any more; it may first tidy up, as mmdebstrap does."""
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -48,13 +47,8 @@ def make(plan: Plan, packages: Mapping[str, Path], cache: Cache) -> Path:
     locked = plan.lock.packages
     with console.step(f"base layer: {plan.target.name} {plan.target.codename}, {len(locked)} packages"):
         size = sum(package.size for package in locked)
-        need_room(Path("/var/tmp"), 5 * size, step="the base layer")
-        with (
-            tempfile.TemporaryDirectory(prefix="builder-base-", dir="/var/tmp") as folder,
-            cache.make("base", plan.base.digest) as part,
-        ):
-            work = Path(folder)
-            work.chmod(0o755)
+        with cache.scratch("base") as work, cache.make("base", plan.base.digest) as part:
+            need_room(work, 5 * size, step="the base layer")
             archive = work / "archive"
             archive.mkdir()
             apt.repository(archive, locked, packages, codename=plan.target.codename)
@@ -67,7 +61,7 @@ def make(plan: Plan, packages: Mapping[str, Path], cache: Cache) -> Path:
                 argv(plan.target.codename, [package.name for package in locked], work, mode=mode),
                 squashfs.from_tar(part / plan.base.file),
                 step="the base layer",
-                env={**squashfs.environment(plan.epoch), "TMPDIR": folder},
+                env={**squashfs.environment(plan.epoch), "TMPDIR": str(work)},
                 on_line=console.ticker("mmdebstrap"),
             )
     return layer
