@@ -18,10 +18,11 @@ import requests
 from builder.cache import Cache
 from builder.console import bar
 from builder.errors import BuilderError, Exit
-from builder.files import CHUNK, mismatch, naming_full_disk, need_room, sha256_of
+from builder.files import mismatch, naming_full_disk, need_room, sha256_of
 
 TRIES = 5
 JOBS = 6
+_CHUNK = 1 << 16  # a cut loses what is short of a whole chunk
 _TIMEOUT = (15, 60)  # seconds to connect, and between two packets
 
 
@@ -114,7 +115,7 @@ def _download(url: str, item: Item, partial: Path, advance: Callable[[int], obje
 
 def _append(reply: requests.Response, partial: Path, resumed: bool, advance: Callable[[int], object]) -> None:
     with partial.open("ab" if resumed else "wb") as file:
-        for chunk in reply.iter_content(CHUNK):
+        for chunk in reply.iter_content(_CHUNK):
             file.write(chunk)
             advance(len(chunk))
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from builder.run import run
+from builder.verify import console, disks
 from builder.verify.boottest import boot_test, expect_failure
 from builder.verify.disks import GIB, Target
 from builder.verify.firmware import FirmwareKind
 from builder.verify.lab import lab
-from builder.verify.machine import MediumKind
+from builder.verify.machine import DirectKernel, MediumKind
 from builder.verify.report import Report
-from builder.verify.request import Identity
+from builder.verify.request import BootTest, Identity
 from builder.verify.vm import running
 from tests.boot.conftest import Medium
 
@@ -42,7 +43,14 @@ def test_a_node_installs_boots_and_passes_its_checks(
     require_passed(boot_test(replace(request, keep_disks=True), progress))
     assert (tmp_path / "out/junit.xml").exists()
 
-    # And the stick was left in: the same machine, powered on again, must not install a second time.
+    the_stick_was_left_in(request, tmp_path, progress)
+    if firmware == "bios":
+        it_is_installed_again(medium, request, tmp_path, progress)
+    shutil.rmtree(tmp_path)
+
+
+def the_stick_was_left_in(request: BootTest, tmp_path: Path, progress: Say) -> None:
+    """The same machine, powered on again with the medium, must boot its disk and not install a second time."""
     again = replace(request, out=tmp_path / "again", content=tmp_path / "out/disks/target.raw")
     with lab(again, progress, None) as bench:
         bench.make_disks()
@@ -53,7 +61,24 @@ def test_a_node_installs_boots_and_passes_its_checks(
             }
             seen = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.boot)
             assert seen.name == "disk", vm.serial.screen()
-    shutil.rmtree(tmp_path)
+
+
+def it_is_installed_again(medium: Medium, request: BootTest, tmp_path: Path, progress: Say) -> None:
+    """A person chooses to reinstall: the disk is full of our own partitions, and they go without a question."""
+    boot = tmp_path / "boot"
+    argv: list[str | Path] = ["xorriso", "-osirrox", "on", "-indev", medium.iso, "-extract", "/boot", boot]
+    run(argv, step="taking the kernel and the installer out of the medium")
+    arguments = "boot=builder builder.mode=install console=tty0 console=ttyS0,115200"
+    kernel = DirectKernel(boot / "vmlinuz", boot / "initramfs.img", arguments)
+    content = tmp_path / "out/disks/target.raw"
+    with lab(replace(request, out=tmp_path / "anew", content=content, direct=kernel), progress, None) as bench:
+        bench.make_disks()
+        with running(bench.install_machine(), bench.out, "anew", clock=bench.clock, on_line=progress) as vm:
+            patterns = {"installed": console.INSTALLED, "failed": console.FAILED}
+            seen = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.install)
+            assert seen.name == "installed", vm.serial.screen()
+            assert vm.wait_exit(bench.limits.leave) == "guest-reset"
+        disks.check_clean(bench.target_path)
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
