@@ -1,5 +1,6 @@
 # Every verb here only prepares the environment and calls the `builder` command; see `make help`.
 CLUSTER ?= examples/quickstart.yaml
+ISO     ?=
 ARGS    ?=
 PYTHON  ?= python3
 VENV    := .venv
@@ -25,8 +26,8 @@ iso: $(READY) ## Build the install medium of CLUSTER
 plan: $(READY) ## Show what would be built, without building
 	@$(BIN)/builder plan $(CLUSTER) $(ARGS)
 
-boot-test: $(READY) ## Install CLUSTER's first node in a virtual machine, boot it, check it
-	@$(BIN)/builder boot-test $(CLUSTER) $(ARGS)
+boot-test: $(READY) ## Install a node of CLUSTER (from ISO, if given) in a virtual machine, boot it, check it
+	@$(BIN)/builder boot-test $(CLUSTER) $(if $(ISO),--iso $(ISO)) $(ARGS)
 
 check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, no root
 	$(BIN)/ruff format --check .
