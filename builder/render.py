@@ -68,17 +68,21 @@ def text(name: str, context: Mapping[str, Any]) -> str:
 
 
 def overlay(layer: str, context: Mapping[str, Any]) -> tuple[File, ...]:
-    """The files of ``overlays/<layer>/rootfs``: names ending in ``.j2`` are rendered, the rest are copied."""
+    """The files of ``overlays/<layer>/rootfs``.
+
+    Names ending in ``.j2`` are rendered, and one ending in ``.link`` becomes a symbolic link to what the file
+    says, since a Python wheel can hold no links. The rest are copied.
+    """
     top = resources.root() / "overlays" / layer / "rootfs"
     return tuple(_overlay_files(top, context))
 
 
 def _overlay_files(top: Path, context: Mapping[str, Any]) -> Iterator[File]:
     for path in sorted(top.rglob("*")):
-        target = "/" + str(path.relative_to(top)).removesuffix(".j2")
-        if path.is_symlink():
-            yield File(target, 0o777, link=str(path.readlink()))
-        elif path.is_file():
+        target = "/" + str(path.relative_to(top)).removesuffix(".j2").removesuffix(".link")
+        if path.suffix == ".link":
+            yield File(target, 0o777, link=path.read_text().strip())
+        elif path.is_file() and "__pycache__" not in path.parts:
             mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
             if path.suffix == ".j2":
                 content = text(str(path.relative_to(resources.root())), context).encode()
