@@ -7,6 +7,7 @@ are then whoever's unpacked them, and the sandbox shows them as root's.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,20 +65,22 @@ def inside(
 
     ``binds``: name → folder of this machine, which appears writable as ``/mnt/<name>``.
     """
+    as_root = os.geteuid() == 0
     if over is None:
-        return run(bwrap_argv(root, argv, binds or {}), step=step, check=check)
+        return run(bwrap_argv(root, argv, binds or {}, as_root=as_root), step=step, check=check)
     with tempfile.TemporaryDirectory(prefix="builder-overlay-") as mount:
-        overlay = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-ec", _OVERLAY, "sh"]
-        command: list[str | Path] = [*overlay, f"{over}:{root}", mount]
-        command += bwrap_argv(Path(mount), argv, binds or {})
+        namespaces = ["--mount"] if as_root else ["--user", "--map-root-user", "--mount"]
+        command: list[str | Path] = ["unshare", *namespaces, "--", "sh", "-ec", _OVERLAY, "sh"]
+        command += [f"{over}:{root}", mount, *bwrap_argv(Path(mount), argv, binds or {}, as_root=True)]
         return run(command, step=step, check=check)
 
 
-def bwrap_argv(root: Path, argv: Sequence[str], binds: Mapping[str, Path]) -> list[str | Path]:
-    """The whole command line. Pure."""
+def bwrap_argv(root: Path, argv: Sequence[str], binds: Mapping[str, Path], *, as_root: bool) -> list[str | Path]:
+    """The whole command line. Pure. Root needs no user namespace, which containers often forbid."""
     return [
-        *("bwrap", "--unshare-all", "--die-with-parent", "--new-session"),
-        *("--uid", "0", "--gid", "0"),
+        *("bwrap", "--die-with-parent", "--new-session"),
+        *("--unshare-ipc", "--unshare-net", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"),
+        *(() if as_root else ("--unshare-user", "--uid", "0", "--gid", "0")),
         *("--cap-add", "CAP_NET_ADMIN"),  # nft --check asks the kernel for the (empty) ruleset
         *("--ro-bind", root, "/"),
         *("--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "--tmpfs", "/tmp", "--tmpfs", "/mnt"),
