@@ -21,7 +21,9 @@ def from_tree(tree: Path, target: Path) -> list[str | Path]:
 
 
 def _options() -> Sequence[str]:
-    return ("-noappend", "-no-progress", "-quiet", *_COMPRESSION)
+    # A tar's "./" is not taken for the root folder, which would get mode 0777 and belong to whoever builds.
+    root = ("-root-mode", "755", "-root-uid", "0", "-root-gid", "0")
+    return ("-noappend", "-no-progress", "-quiet", *root, *_COMPRESSION)
 
 
 def environment(epoch: int) -> dict[str, str]:

@@ -21,6 +21,11 @@ def test_exactly_the_locked_packages_are_installed(host):
     assert set(shown.splitlines()) == locked
 
 
+def test_only_root_may_write_to_system_folders(host):
+    assert (host.file("/").user, host.file("/").mode) == ("root", 0o755)
+    assert host.check_output("find / -xdev -type d -perm -0002 ! -perm -1000") == ""
+
+
 def test_no_unit_failed(host):
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
 
