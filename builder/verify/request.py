@@ -88,7 +88,7 @@ class BootTest:
 def read_manifest(iso: Path) -> dict[str, Any]:
     """The payload manifest inside a medium. Raises BuilderError (MEDIUM) if it has none that can be read."""
     if not iso.is_file():
-        raise BuilderError(f"{iso} does not exist", hint="`builder build` makes it", code=Exit.MEDIUM)
+        raise BuilderError(f"{iso} does not exist", hint="`builder iso` makes it", code=Exit.MEDIUM)
     with tempfile.TemporaryDirectory(prefix="builder-manifest-") as name:
         copy = Path(name) / "manifest.json"
         argv: list[str | Path] = [
