@@ -112,7 +112,8 @@ def test_the_iso_boots_every_way(built: Path) -> None:
         "-report_system_area",
         "plain",
     ]
-    said = run(argv, step="reading the ISO's boot equipment").stdout
+    done = run(argv, step="reading the ISO's boot equipment")
+    said = done.stdout + done.stderr
     assert re.search(r"El Torito boot img :\s+1\s+BIOS\s+y", said)
     assert re.search(r"El Torito boot img :\s+2\s+UEFI\s+y", said)
     assert "grub2-mbr" in said
@@ -137,7 +138,8 @@ def test_a_file_over_4_gib_survives_on_the_medium(built: Path, spec: Path, tmp_p
     place = re.findall(
         r"data lba: *\d+ , *(\d+) , *\d+ , *(\d+)", run([*look, "-exec", "report_lba"], step="look").stdout
     )
-    assert sum(int(size) for _, size in place) == (4 << 30) + 4096
+    assert {int(size) for _, size in place} == {(4 << 30) + 4096}
+    assert len(place) == 2  # ISO 9660 level 3 holds it as two extents, one after the other
     with (tmp_path / "big.iso").open("rb") as image:
         image.seek(int(place[0][0]) * 2048 + (4 << 30))
         assert image.read(7) == b"the end"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,12 @@ class Terminal:
         self._master, self.slave = pty.openpty()
         self.path = Path(os.ttyname(self.slave))
 
-    def text(self) -> str:
-        return os.read(self._master, 65536).decode().replace("\r\n", "\n")
+    def text(self, lines: int) -> str:
+        """What was written, once it has that many lines: the kernel hands a terminal's output over in pieces."""
+        said = b""
+        while said.count(b"\n") < lines and select.select([self._master], [], [], 10)[0]:
+            said += os.read(self._master, 65536)
+        return said.decode().replace("\r\n", "\n")
 
 
 def test_every_active_console_gets_every_line(tmp_path: Path) -> None:
@@ -30,7 +35,7 @@ def test_every_active_console_gets_every_line(tmp_path: Path) -> None:
     console.step("disk", "/dev/vda")
     console.say("builder-failed disk: no\nmore")
     for terminal in terminals:
-        assert terminal.text() == "builder: disk: /dev/vda\nbuilder-failed disk: no\nmore\n"
+        assert terminal.text(3) == "builder: disk: /dev/vda\nbuilder-failed disk: no\nmore\n"
     log = (tmp_path / "run/install.log").read_text().splitlines()
     assert [line.partition("] ")[2] for line in log] == [
         "builder: disk: /dev/vda",
