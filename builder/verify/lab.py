@@ -15,7 +15,7 @@ from builder.verify.accel import Acceleration, acceleration, qemu_version, slown
 from builder.verify.clock import Clock, RealClock
 from builder.verify.disks import Target
 from builder.verify.firmware import FirmwareKind, with_own_variables
-from builder.verify.machine import Disk, DiskBus, Machine, Medium, Nic, Serial
+from builder.verify.machine import Cable, Disk, DiskBus, Machine, Medium, Nic, Serial
 from builder.verify.network import UserNetwork, plan_network
 from builder.verify.request import BootTest, Identity, Limits, identity_for, node_of, read_manifest, target_of
 
@@ -23,10 +23,16 @@ from builder.verify.request import BootTest, Identity, Limits, identity_for, nod
 FILES = {
     "serial log of the install": "serial-install.log",
     "serial log of the first boot": "serial-boot.log",
+    "serial log of the boot after a power cut": "serial-again.log",
+    "serial log of the boot after the reboot": "serial-reboot.log",
     "screen when the install failed": "screen-install.png",
     "screen when the first boot failed": "screen-boot.png",
+    "screen when the boot after a power cut failed": "screen-again.png",
+    "screen when the boot after the reboot failed": "screen-reboot.png",
     "QEMU's messages, install": "qemu-install.stderr",
     "QEMU's messages, first boot": "qemu-boot.stderr",
+    "QEMU's messages, boot after a power cut": "qemu-again.stderr",
+    "QEMU's messages, boot after the reboot": "qemu-reboot.stderr",
     "checks on the node": "checks.log",
     "journal of the node": "journal.log",
     "install log": "install.log",
@@ -96,12 +102,18 @@ class Lab:
     def install_machine(self) -> Machine:
         """Power-on with the medium in; it boots first."""
         request = self.request
-        medium = Medium(request.iso.absolute(), request.medium, bootindex=0)
+        # A kernel that QEMU starts itself takes the first place in the boot order.
+        medium = Medium(request.iso.absolute(), request.medium, bootindex=None if request.direct else 0)
         return self._machine("install", request.firmware, medium=medium, target_boots=1)
 
-    def boot_machine(self, credentials: tuple[tuple[str, bytes], ...]) -> Machine:
-        """Power-on of the installed node with the medium gone."""
-        return self._machine("boot", self.boot_firmware, target_boots=0, credentials=credentials)
+    def boot_machine(
+        self, credentials: tuple[tuple[str, bytes], ...], phase: str = "boot", cable: Cable | None = None
+    ) -> Machine:
+        """Power-on of the installed node with the medium gone; ``phase`` names its files.
+
+        With a ``cable`` its card is in a virtual LAN, else alone.
+        """
+        return self._machine(phase, self.boot_firmware, target_boots=0, credentials=credentials, cable=cable)
 
     def _machine(
         self,
@@ -111,6 +123,7 @@ class Lab:
         target_boots: int,
         medium: Medium | None = None,
         credentials: tuple[tuple[str, bytes], ...] = (),
+        cable: Cable | None = None,
     ) -> Machine:
         request = self.request
         hard_disks = [self.target.disk(self.target_path, target_boots)]
@@ -128,7 +141,7 @@ class Lab:
             cpus=request.cpus,
             disks=tuple(hard_disks),
             medium=medium,
-            nic=Nic(self.identity.mac, self.network),
+            nic=Nic(self.identity.mac, self.network if cable is None else cable),
             direct=request.direct if medium is not None else None,
             uuid=self.identity.uuid,
             system_serial=self.identity.serial,

@@ -37,15 +37,22 @@ class Medium:
 
     path: Path
     kind: MediumKind = "cdrom"
-    bootindex: int = 0
+    bootindex: int | None = 0
+
+
+@dataclass(frozen=True)
+class Cable:
+    """A cable into the virtual LAN of :mod:`builder.verify.lan`: the Unix socket that its switch listens at."""
+
+    socket: Path
 
 
 @dataclass(frozen=True)
 class Nic:
-    """One virtio network card on a user-mode network."""
+    """One virtio network card, alone on a user-mode network or cabled into a virtual LAN."""
 
     mac: str
-    network: UserNetwork
+    network: UserNetwork | Cable
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def _parts(machine: Machine) -> Iterator[list[str]]:
         # A fixed slot, so the card has one name with the medium and without. No option ROM: the test never
         # boots from the network, and the ROM would cost seconds.
         card = f"virtio-net-pci,netdev=net0,mac={machine.nic.mac},addr=0x8,romfile="
-        yield ["-netdev", netdev(machine.nic.network), "-device", card]
+        yield ["-netdev", _netdev(machine.nic.network), "-device", card]
     yield from _storage(machine)
     if machine.direct is not None:
         yield ["-kernel", str(machine.direct.kernel), "-initrd", str(machine.direct.initrd)]
@@ -127,7 +134,7 @@ def _identity(machine: Machine) -> Iterator[list[str]]:
     if machine.uuid is not None:
         yield ["-uuid", machine.uuid]
     if machine.system_serial is not None:
-        yield ["-smbios", f"type=1,serial={_option(machine.system_serial)}"]
+        yield ["-smbios", f"type=1,serial={option(machine.system_serial)}"]
     for name, content in machine.credentials:
         # systemd.system-credentials(7), systemd(1) "System Credentials": the .binary form is base64.
         encoded = base64.b64encode(content).decode()
@@ -141,19 +148,25 @@ def _firmware(machine: Machine) -> Iterator[list[str]]:
         # Only code in system management mode may write the variables (OVMF README, "SMM support").
         yield ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         yield ["-global", "ICH9-LPC.disable_s3=1"]
-    code, variables = _option(machine.flash.code), _option(machine.flash.variables)
+    code, variables = option(machine.flash.code), option(machine.flash.variables)
     yield ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
     yield ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
 
 
 def _consoles(machine: Machine) -> Iterator[list[str]]:
-    path = _option(machine.serial.path)
+    path = option(machine.serial.path)
     serial = f"file,id=serial0,path={path}"
     if machine.serial.kind == "socket":
         serial = f"socket,id=serial0,path={path},server=on,wait=off"
     yield ["-chardev", serial, "-serial", "chardev:serial0"]
-    yield ["-chardev", f"socket,id=qmp0,path={_option(machine.qmp)},server=on,wait=off"]
+    yield ["-chardev", f"socket,id=qmp0,path={option(machine.qmp)},server=on,wait=off"]
     yield ["-mon", "chardev=qmp0,mode=control"]
+
+
+def _netdev(network: UserNetwork | Cable) -> str:
+    if isinstance(network, UserNetwork):
+        return netdev(network)
+    return f"stream,id=net0,server=off,addr.type=unix,addr.path={option(network.socket)}"
 
 
 def _storage(machine: Machine) -> Iterator[list[str]]:
@@ -173,7 +186,8 @@ def _storage(machine: Machine) -> Iterator[list[str]]:
             "disk": "virtio-blk-pci,drive=medium",
         }[medium.kind]
         sata_port += medium.kind == "ide-cdrom"
-        yield ["-device", f"{device},bootindex={medium.bootindex}"]
+        place = "" if medium.bootindex is None else f",bootindex={medium.bootindex}"
+        yield ["-device", device + place]
     for number, disk in enumerate(machine.disks):
         node = f"disk{number}"
         yield ["-blockdev", _blockdev(node, disk.path, disk.format, read_only=False)]
@@ -185,7 +199,7 @@ def _storage(machine: Machine) -> Iterator[list[str]]:
             "usb": "usb-storage,bus=usb0.0",
         }[disk.bus]
         sata_port += disk.bus == "sata"
-        device += f",drive={node},serial={_option(disk.serial)}"
+        device += f",drive={node},serial={option(disk.serial)}"
         device += "" if disk.wwn is None else f",wwn={disk.wwn:#x}"
         device += "" if disk.bootindex is None else f",bootindex={disk.bootindex}"
         yield ["-device", device]
@@ -194,10 +208,10 @@ def _storage(machine: Machine) -> Iterator[list[str]]:
 def _blockdev(node: str, path: Path, form: str, *, read_only: bool) -> str:
     # no-flush: these disks need not outlive a power cut of the host, and its fsync would only be waited for.
     access = "read-only=on" if read_only else "discard=unmap,cache.no-flush=on"
-    return f"driver={form},node-name={node},{access},file.driver=file,file.filename={_option(path)}"
+    return f"driver={form},node-name={node},{access},file.driver=file,file.filename={option(path)}"
 
 
-def _option(value: str | Path) -> str:
+def option(value: str | Path) -> str:
     """A value inside a comma-separated QEMU option: a comma is written twice."""
     return str(value).replace(",", ",,")
 
@@ -205,13 +219,11 @@ def _option(value: str | Path) -> str:
 def _refuse_nonsense(machine: Machine) -> None:
     if (machine.firmware == "bios") != (machine.flash is None):
         raise BuilderError(f"a {machine.firmware} machine {'has' if machine.flash else 'needs'} flash images")
-    sockets = [machine.qmp] + ([machine.serial.path] if machine.serial.kind == "socket" else [])
-    for path in sockets:
-        if len(str(path).encode()) > UNIX_PATH_MAX:
-            raise BuilderError(
-                f"{path} is too long for a Unix socket ({UNIX_PATH_MAX} bytes)",
-                hint="set TMPDIR to a folder with a shorter path",
-            )
+    refuse_long_socket(machine.qmp)
+    if machine.serial.kind == "socket":
+        refuse_long_socket(machine.serial.path)
+    if machine.nic is not None and isinstance(machine.nic.network, Cable):
+        refuse_long_socket(machine.nic.network.socket)
     for disk in machine.disks:
         if not 0 < len(disk.serial.encode()) <= 20:
             raise BuilderError(
@@ -220,3 +232,12 @@ def _refuse_nonsense(machine: Machine) -> None:
             )
         if disk.wwn is not None and disk.bus not in ("scsi", "sata"):
             raise BuilderError(f"a virtual disk on {disk.bus} has no WWN; use scsi or sata")
+
+
+def refuse_long_socket(path: Path) -> None:
+    """Raises BuilderError if ``path`` cannot be a Unix socket."""
+    if len(str(path).encode()) > UNIX_PATH_MAX:
+        raise BuilderError(
+            f"{path} is too long for a Unix socket ({UNIX_PATH_MAX} bytes)",
+            hint="set TMPDIR to a folder with a shorter path",
+        )
