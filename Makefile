@@ -7,6 +7,11 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 
+# What an example needs besides what is in the repository.
+ifeq ($(CLUSTER),examples/llamacpp-pair.yaml)
+iso plan boot-test: examples/models/tiny.gguf
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup iso plan boot-test check test fmt golden bench clean
 
@@ -19,6 +24,9 @@ setup: $(READY) ## Install the system tools and the Python environment (says wha
 $(READY): pyproject.toml builder/host.py tools/setup
 	PYTHON="$(PYTHON)" tools/setup "$(VENV)"
 	@touch $@
+
+examples/models/tiny.gguf: tools/make-tiny-model | $(READY)
+	$(BIN)/python tools/make-tiny-model $@
 
 iso: $(READY) ## Build the install medium of CLUSTER
 	@$(BIN)/builder iso $(CLUSTER) $(ARGS)

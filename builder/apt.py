@@ -53,6 +53,19 @@ def resolve(target: Distribution, mirror: Mirror, names: Sequence[str]) -> Resol
     Raises BuilderError: an archive that is out of reach or not signed by the keyring (FETCH), a package that
     does not exist (SPEC).
     """
+    essential = f"?narrow(?codename(^{target.codename}$),?architecture({target.architecture}),?essential)"
+    return _resolve(target, mirror, [essential, "apt", *names])
+
+
+def resolve_part(target: Distribution, mirror: Mirror, names: Sequence[str]) -> tuple[Package, ...]:
+    """``names`` and what they depend on, for a root that is only unpacked and never configured.
+
+    Raises as :func:`resolve`.
+    """
+    return _resolve(target, mirror, names).packages
+
+
+def _resolve(target: Distribution, mirror: Mirror, asked: Sequence[str]) -> Resolution:
     if not target.keyring.exists():
         raise BuilderError(
             f"the archive's keyring {target.keyring} is not there",
@@ -61,24 +74,20 @@ def resolve(target: Distribution, mirror: Mirror, names: Sequence[str]) -> Resol
     with tempfile.TemporaryDirectory(prefix="builder-apt-") as folder:
         config = _private_root(Path(folder), target, mirror)
         env = {"APT_CONFIG": str(config)}
-        run(
-            ["apt-get", "update", "--error-on=any"],
-            step="reading the package archive",
-            env=env,
-            code=Exit.FETCH,
-        )
-        essential = f"?narrow(?codename(^{target.codename}$),?architecture({target.architecture}),?essential)"
-        asked = run(
-            ["apt-get", "install", "--yes", "--print-uris", essential, "apt", *names],
+        run(["apt-get", "update", "--error-on=any"], step="reading the package archive", env=env, code=Exit.FETCH)
+        shown = run(
+            ["apt-get", "install", "--yes", "--print-uris", *asked],
             step="resolving packages",
             env=env,
             code=Exit.SPEC,
         )
-        uris = re.findall(r"^'([^']+)' (\S+) ", asked.stdout, re.MULTILINE)
+        uris = re.findall(r"^'([^']+)' (\S+) ", shown.stdout, re.MULTILINE)
         # apt-cache show prints one stanza a name; the exact version is part of the question.
         wanted = ["=".join(unquote(file).split("_")[:2]) for _uri, file in uris]
-        shown = run(["apt-cache", "show", *wanted], step="reading package records", env=env)
-        packages = tuple(sorted(_packages(parse_records(shown.stdout), [unquote(uri) for uri, _ in uris], mirror)))
+        records = parse_records(
+            run(["apt-cache", "show", *wanted], step="reading package records", env=env).stdout
+        )
+        packages = tuple(sorted(_packages(records, [unquote(uri) for uri, _ in uris], mirror)))
         epoch = max(_date(path) for path in (Path(folder) / "lists").glob("*Release"))
     if len(packages) != len(uris):
         raise BuilderError(f"apt named {len(uris)} packages but described {len(packages)}", code=Exit.BUG)
@@ -149,6 +158,8 @@ def _private_root(folder: Path, target: Distribution, mirror: Mirror) -> Path:
         APT::Sandbox::User "";
         Acquire::Languages "none";
         Acquire::Retries "3";
+        // A testing release's index is valid for a week only, and mirrors lag. The lock shows what was taken.
+        Acquire::Check-Valid-Until "false";
         '''
     )
     return config

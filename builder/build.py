@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import console, lock, plan
+from builder import console, hub, lock, plan
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
-from builder.layers import base, site
+from builder.layers import base, engine, site
 from builder.lock import Lock, LockedModel
 from builder.media import bootkit, iso, payload
 from builder.plan import Plan
@@ -44,14 +44,27 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
         todo = plan.make(cluster, pins)
         packages = fetch_packages(todo, cache)
         models = stage_models(todo, spec_path.parent, cache)
-        base_layer = base.make(todo, packages, cache)
-        site_layer = site.make(todo, base_layer, cache)
-        kit = bootkit.make(todo, base_layer, cache)
-        content = payload.make(todo, {layer.name: layer for layer in (base_layer, site_layer)}, models)
+        stack = make_layers(todo, packages, cache)
+        kit = bootkit.make(todo, stack[0], cache)
+        content = payload.make(todo, {layer.name: layer for layer in stack}, models)
         target = out / cluster.name / f"{cluster.name}.iso"
         with console.step(f"ISO: {len(content.files)} payload files, {len(cluster.nodes)} nodes"):
             iso.write(todo, kit, content, target)
     return finished(target, todo)
+
+
+def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
+    """The squashfs of every layer, lowest first, each checked before it is used."""
+    stack: list[Path] = []
+    for layer in todo.layers:
+        match layer.name:
+            case "base":
+                stack.append(base.make(todo, packages, cache))
+            case "engine":
+                stack.append(engine.make(todo, layer, packages, cache))
+            case "site":
+                stack.append(site.make(todo, stack[0], cache))
+    return stack
 
 
 def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = False) -> Lock:
@@ -72,11 +85,16 @@ def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = Fa
 
 
 def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
-    """Every package of the lock, by sha256; nothing at all once the base layer is made from them."""
+    """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
-    if (cache.product("base", todo.base.digest) / todo.base.file).exists():
-        return {}
-    missing = sum(p.size for p in todo.lock.packages if not cache.blob(p.sha256).exists())
+    of_layer = {"base": todo.lock.packages, "engine": todo.lock.engine}
+    wanted = [
+        package
+        for layer in todo.layers
+        if not (cache.product(layer.name, layer.digest) / layer.file).exists()
+        for package in of_layer.get(layer.name, ())
+    ]
+    missing = sum(p.size for p in wanted if not cache.blob(p.sha256).exists())
     mirror = lock.mirror_of(todo.cluster)
     bases = {label: [uri] for label, uri in mirror.uris.items()}
     if todo.cluster.distribution.snapshot:
@@ -88,29 +106,48 @@ def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
             sha256=package.sha256,
             size=package.size,
         )
-        for package in todo.lock.packages
+        for package in wanted
     ]
+    if not items:
+        return {}
     with console.step(f"packages: {console.human(missing)} to fetch, from {mirror.origin}"):
         return fetch(items, cache, title="packages")
 
 
 def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
-    """Every model's file, by sha256, held to the lock's digest; a local file is used where it lies.
+    """Every model's files, by sha256, held to the lock's digests; a local file is used where it lies.
 
-    Raises BuilderError (FETCH) if a file is not what the lock says.
+    What is not in the cache yet is downloaded all at once. Raises BuilderError (FETCH) if a file is not what
+    the lock says.
     """
+    assert todo.lock is not None
     wanted = {model.name: model for model in todo.models}
     staged: dict[str, Path] = {}
+    items: list[Item] = []
     for model in todo.cluster.models:
+        if model.repo is not None:
+            repo, commit = lock.repo_of(model), todo.lock.commits[model.name]
+            for file in todo.models:
+                folder_name, _, path = file.name.partition("/")
+                if not path or folder_name != model.name:
+                    continue
+                if cache.blob(file.sha256).exists():  # then neither the hub nor a token is needed
+                    staged[file.sha256] = cache.blob(file.sha256)
+                else:
+                    items.append(hub.item(repo, commit, path, file.sha256, file.size))
+            continue
         locked_model = wanted[model.name]
         lock.require_model_unchanged(locked_model, model.sha256)
         if model.url is not None:
-            item = Item(model.name, (model.url,), locked_model.sha256, locked_model.size)
-            staged |= fetch([item], cache, title=model.name)
+            items.append(lock.url_item(model, locked_model.sha256, locked_model.size))
         else:
             assert model.path is not None
             staged[locked_model.sha256] = _unchanged(folder / model.path, locked_model)
-    return staged
+    missing = {item.sha256: item.size or 0 for item in items if not cache.blob(item.key).exists()}
+    if missing:
+        with console.step(f"models: {len(missing)} files, {console.human(sum(missing.values()))} to fetch"):
+            fetch(items, cache, title="models")
+    return staged | {item.key: cache.blob(item.key) for item in items}
 
 
 def _unchanged(path: Path, model: LockedModel) -> Path:

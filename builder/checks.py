@@ -7,8 +7,9 @@ remembered by what it read, so a change to one node checks that node again and n
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def require_sound(plan: Plan, base: Path, cache: Cache) -> None:
     ):
         root = sandbox.tree(base, plan.base.digest, cache)
         site = Path(folder) / "site"
-        for file in plan.site:
+        for file in (*plan.site, *_stand_ins(plan.site)):
             render.write(file, site)
         seeds = {key: Path(folder) / key for key in todo}
         futures = {key: pool.submit(_run, check, root, site, seeds[key]) for key, check in todo.items()}
@@ -81,6 +82,18 @@ def wanted(plan: Plan) -> Iterator[Check]:
             ("netplan", "generate", "--root-dir", "/mnt/seed"),
             (("etc/netplan/50-cloud-init.yaml", netplan),),
         )
+
+
+def _stand_ins(files: Sequence[render.File]) -> Iterator[render.File]:
+    """Programs that a unit with a root of its own starts: systemd-analyze looks for them in the node's root.
+
+    That they are there and run, the layer that brings them has tried for itself.
+    """
+    for file in files:
+        text = file.content.decode() if file.path.endswith(".service") else ""
+        if re.search("^RootDirectory=", text, re.MULTILINE):
+            for program in re.findall(r"^ExecStart=(/\S+)", text, re.MULTILINE):
+                yield render.File(program, 0o755)
 
 
 def _key(check: Check, plan: Plan) -> str:

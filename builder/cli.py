@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from builder import __version__, build, console, host, lock
+from builder import __version__, build, console, host, lock, preflight
 from builder import plan as planning
 from builder.cache import Cache, default_root
 from builder.errors import BuilderError, Exit, SpecError
@@ -20,6 +20,8 @@ from builder.spec.load import load
 from builder.spec.schema import schema as json_schema
 from builder.spec.starter import starter
 from builder.spec.warnings import warnings as spec_warnings
+from builder.status import status as ask_status
+from builder.status import table as status_table
 from builder.verify.boottest import boot_test
 from builder.verify.firmware import FirmwareKind
 from builder.verify.machine import MediumKind
@@ -141,6 +143,11 @@ def validate(cluster: Path, as_json: bool) -> None:
         click.echo(json.dumps({"valid": False, "mistakes": found}, indent=2))
         sys.exit(Exit.SPEC)
     warnings = spec_warnings(model)
+    path = lock.path_for(cluster)
+    if path.exists():
+        short = preflight.check(model, lock.load(path)).mistakes
+        if short:
+            raise SpecError(str(cluster), short)
     if as_json:
         click.echo(json.dumps({"valid": True, "warnings": list(warnings)}, indent=2))
         return
@@ -202,6 +209,8 @@ def _plan_table(todo: planning.Plan) -> str:
     for node in todo.cluster.nodes:
         match = " ".join(f"{key}={value}" for key, value in node.match.model_dump(exclude_none=True).items())
         lines.append(f"  {node.name:16} {node.address!s:16} {match}")
+    if todo.lock:
+        lines += ["room", *(f"  {row}" for row in preflight.check(todo.cluster, todo.lock).rows)]
     lines += ["media", f"  {todo.cluster.name}.iso, label {todo.cluster.volume}"]
     return "\n".join(lines)
 
@@ -219,7 +228,7 @@ def lock_command(cluster: Path, update: bool, cache: Cache) -> None:
     model = load(cluster)
     with cache.locked():
         pins = build.locked(model, cluster, cache, update=update)
-    click.echo(f"{lock.path_for(cluster)}: {len(pins.packages)} packages, {len(pins.models)} models")
+    click.echo(f"{lock.path_for(cluster)}: {len(pins.packages)} packages, {len(pins.models)} model files")
 
 
 @main.command()
@@ -294,6 +303,23 @@ def boot_test_command(
     click.echo((folder / "report.json").read_text() if as_json else report.summary())
     if not report.passed:
         raise BuilderError(f"the boot test failed; logs are in {folder}", code=Exit.BOOT)
+
+
+@main.command()
+@CLUSTER
+@AS_JSON
+def status(cluster: Path, as_json: bool) -> None:
+    """Ask every node by ssh how it is: ready, joined, of this plan, its first problem. Exit code 6 if not well.
+
+    \b
+    Example:  builder status cluster.yaml
+    """
+    model = load(cluster)
+    path = lock.path_for(cluster)
+    rows = ask_status(model, planning.make(model, lock.load(path)).id if path.exists() else None)
+    click.echo(json.dumps([row.as_data() for row in rows], indent=2) if as_json else status_table(rows))
+    if not all(row.good for row in rows):
+        raise BuilderError("not every node is well", hint="node-doctor on a node says what to do", code=Exit.BOOT)
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from builder import engines
 from builder.spec.model import Cluster
 
 SSH = 22
@@ -29,6 +30,10 @@ def rules(cluster: Cluster) -> tuple[Rule, ...]:
     ssh = Rule("tcp", str(SSH), _source(cluster, cluster.firewall.ssh), "ssh")
     return (
         ssh,
+        *(
+            Rule(port.proto, port.ports, _source(cluster, port.source), port.why)
+            for port in engines.ports(cluster)
+        ),
         *(
             Rule(
                 opening.proto,

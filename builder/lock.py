@@ -1,7 +1,8 @@
 """The lock: what "latest" meant when it was made. It stands beside the spec, as ``<spec>.lock``.
 
-It pins every package (version, size, SHA-256, place in the archive) and every model's digest, and holds no
-host name: which mirror serves the bytes is the business of whoever builds.
+It pins every package (version, size, SHA-256, place in the archive), the commit of every model's repository and
+the digest of every model's file. It holds no host name and no token: which mirror or hub serves the bytes, and
+to whom, is the business of whoever builds.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder import apt, mirror
+from builder import apt, engines, hub, mirror
 from builder.cache import Cache
 from builder.canonical import digest
 from builder.console import bar
-from builder.distributions import Distribution, distribution
+from builder.distributions import Distribution, distribution, other_release
 from builder.errors import BuilderError, Exit
-from builder.fetch import Item, fetch
+from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
 from builder.spec.model import Cluster, Model
 
@@ -28,7 +29,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class LockedModel:
-    """A model file's identity; ``size`` in bytes."""
+    """A model file's identity; ``size`` in bytes.
+
+    ``name`` is its path below the node's folder of models: ``FILE``, or ``FOLDER/…/FILE`` for a file of a
+    repository, whose folder is the model's name in the spec.
+    """
 
     name: str
     sha256: str
@@ -37,12 +42,18 @@ class LockedModel:
 
 @dataclass(frozen=True)
 class Lock:
-    """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive."""
+    """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive.
+
+    ``engine``: the packages of the engine's part, if it has one. ``commits``: model's name → commit, for models
+    that are repositories.
+    """
 
     asks: Mapping[str, Any]
     epoch: int
     packages: tuple[apt.Package, ...]
     models: tuple[LockedModel, ...]
+    engine: tuple[apt.Package, ...] = ()
+    commits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -64,8 +75,26 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
         "release": target.codename,
         "architecture": target.architecture,
         "packages": sorted({*target.packages, *cluster.distribution.packages}),
-        "models": {model.name: model.path or model.url for model in cluster.models},
+        "models": {model.name: _source(model) for model in cluster.models},
+        "engine": _part(cluster),
     }
+
+
+def _part(cluster: Cluster) -> dict[str, Any] | None:
+    part = engines.of(cluster).part
+    return {"release": part.release, "packages": sorted(part.names)} if part else None
+
+
+def _source(model: Model) -> str | dict[str, Any] | None:
+    if model.repo is None:
+        return model.path or model.url
+    return {"repo": model.repo, "revision": repo_of(model).revision, "files": list(model.files or ())}
+
+
+def repo_of(model: Model) -> hub.Repo:
+    """The repository that a model of the spec is."""
+    assert model.repo is not None
+    return hub.Repo(model.repo, model.revision or "main", model.token_env)
 
 
 def path_for(spec: Path) -> Path:
@@ -77,8 +106,10 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     """Resolve everything now. Needs the network (the archive's index, and models given by URL)."""
     target = target_of(cluster)
     resolution = apt.resolve(target, mirror_of(cluster), asks_of(cluster)["packages"])
-    models = tuple(_identify(model, spec.parent, cache) for model in cluster.models)
-    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models)
+    models, commits = resolve_models(cluster, spec.parent, cache)
+    part = engines.of(cluster).part
+    engine = apt.resolve_part(other_release(target, part.release), mirror_of(cluster), part.names) if part else ()
+    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits)
 
 
 def mirror_of(cluster: Cluster) -> mirror.Mirror:
@@ -103,6 +134,8 @@ def load(path: Path) -> Lock:
             epoch=int(data["epoch"]),
             packages=tuple(apt.Package(**entry) for entry in data["packages"]),
             models=tuple(LockedModel(**entry) for entry in data["models"]),
+            engine=tuple(apt.Package(**entry) for entry in data["engine"]),
+            commits=dict(data.get("commits", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BuilderError(
@@ -115,8 +148,12 @@ def load(path: Path) -> Lock:
 def save(lock: Lock, path: Path) -> None:
     """Write a lock, complete or not at all, one package a line so that a diff shows what moved."""
     data = to_json(lock)
-    packages = ",\n  ".join(json.dumps(entry) for entry in data.pop("packages"))
-    text = json.dumps(data, indent=1).removesuffix("\n}") + f',\n "packages": [\n  {packages}\n ]\n}}\n'
+    lists = {name: data.pop(name) for name in ("engine", "packages")}
+    text = json.dumps(data, indent=1).removesuffix("\n}")
+    for name in ("engine", "packages"):
+        entries = ",\n  ".join(json.dumps(entry) for entry in lists[name])
+        text += f',\n "{name}": [\n  {entries}\n ]'
+    text += "\n}\n"
     with complete_or_absent(path, step="writing the lock") as part:
         part.write_text(text)
 
@@ -127,6 +164,8 @@ def to_json(lock: Lock) -> dict[str, Any]:
         "asks": dict(lock.asks),
         "epoch": lock.epoch,
         "models": [dataclasses.asdict(model) for model in lock.models],
+        "commits": dict(lock.commits),
+        "engine": [dataclasses.asdict(package) for package in lock.engine],
         "packages": [dataclasses.asdict(package) for package in lock.packages],
     }
 
@@ -143,6 +182,13 @@ def require_belongs(lock: Lock, cluster: Cluster, path: Path) -> None:
             hint="if the spec was meant to change, take new versions: builder lock --update",
             code=Exit.SPEC,
         )
+
+
+def url_item(model: Model, sha256: str | None, size: int | None = None) -> Item:
+    """A model that is given by URL, for the fetch door."""
+    assert model.url is not None
+    hint = "what was received is kept, and the next run resumes; see `models` in the spec"
+    return Item(model.name, (model.url,), sha256, size, hint=hint)
 
 
 def require_model_unchanged(model: LockedModel, spec_sha256: str | None) -> None:
@@ -164,6 +210,42 @@ def _difference(locked: Any, asked: Any) -> str:
     return f"{locked!r} in the lock, {asked!r} in the spec"
 
 
+def resolve_models(cluster: Cluster, base: Path, cache: Cache) -> tuple[tuple[LockedModel, ...], dict[str, str]]:
+    """Every model's files, in the order of the spec, and the commits of those that are repositories.
+
+    Raises BuilderError: a hub or server that refuses or is out of reach (FETCH); a glob that finds nothing, or a
+    file that is not what the spec's digest says (SPEC).
+    """
+    files: list[LockedModel] = []
+    commits: dict[str, str] = {}
+    for model in cluster.models:
+        if model.repo is None:
+            files.append(_identify(model, base, cache))
+        else:
+            commits[model.name], found = _identify_repo(model, cache)
+            files += found
+    return tuple(files), commits
+
+
+def _identify_repo(model: Model, cache: Cache) -> tuple[str, list[LockedModel]]:
+    """The commit, and every wanted file of it.
+
+    The hub knows the SHA-256 of large files only; the small ones, of which it knows git's own digest, are
+    fetched and hashed here.
+    """
+    repo = repo_of(model)
+    snapshot = hub.snapshot(repo)
+    wanted = hub.chosen(repo, snapshot.files, model.files or ())
+    small = [file for file in wanted if file.sha256 is None]
+    items = [hub.item(repo, snapshot.commit, file.path, None, file.size) for file in small]
+    digests = {file.path: file.sha256 for file in wanted}
+    for file, path in zip(small, fetch_each(items, cache, title=f"fetching {repo.name}"), strict=True):
+        hub.require_oid(file, path)
+        digests[file.path] = path.name
+    found = [LockedModel(f"{model.name}/{file.path}", digests[file.path] or "", file.size) for file in wanted]
+    return snapshot.commit, found
+
+
 def _identify(model: Model, base: Path, cache: Cache) -> LockedModel:
     """Size and digest of a model; one that is given by URL is fetched, so that the build has it."""
     if model.path is not None:
@@ -172,7 +254,7 @@ def _identify(model: Model, base: Path, cache: Cache) -> LockedModel:
             found = LockedModel(model.name, sha256_of(path, advance), path.stat().st_size)
     else:
         assert model.url is not None
-        item = Item(model.name, (model.url,), model.sha256)
+        item = url_item(model, model.sha256)
         (path,) = fetch([item], cache, title=f"fetching {model.name}").values()
         found = LockedModel(model.name, path.name, path.stat().st_size)
     require_model_unchanged(found, model.sha256)

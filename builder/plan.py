@@ -7,13 +7,14 @@ plan still shows what would be made, but its packages are unknown, and so it has
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from builder import firewall, render, seeds
+from builder import engines, firewall, render, seeds
 from builder.canonical import code_digest, digest, resource_digest
 from builder.distributions import Distribution
 from builder.lock import Lock, LockedModel, target_of
@@ -102,7 +103,7 @@ class Plan:
                     "size": p.size,
                     "sha256": p.sha256,
                 }
-                for p in (self.lock.packages if self.lock else ())
+                for p in ((*self.lock.packages, *self.lock.engine) if self.lock else ())
             ],
             "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in self.models],
             "storage": storage(self.cluster, self.models),
@@ -131,7 +132,8 @@ class Plan:
 
 def make(cluster: Cluster, lock: Lock | None) -> Plan:
     """The plan for a cluster; without a lock it can be looked at but not built."""
-    site = render.overlay("site", site_context(cluster))
+    context = site_context(cluster)
+    site = (*render.overlay("site", context), *render.overlay(engines.of(cluster).overlay, context))
     shared = seeds.user_data(cluster)
     return Plan(
         cluster=cluster,
@@ -139,7 +141,7 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
         lock=lock,
         site=site,
         seeds={node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes},
-        layers=(_base(cluster, lock), _site(site, lock)),
+        layers=_layers(cluster, lock, site),
     )
 
 
@@ -150,6 +152,21 @@ def site_context(cluster: Cluster) -> dict[str, Any]:
         "rules": firewall.rules(cluster),
         "consoles": consoles(cluster),
         "serial": _serial(cluster),
+        "engine": engines.of(cluster).facts(cluster),
+        "facts": node_facts(cluster),
+    }
+
+
+def node_facts(cluster: Cluster) -> dict[str, Any]:
+    """What every node knows of its cluster: ``/etc/builder/cluster.json``."""
+    kind = engines.of(cluster)
+    return {
+        "cluster": cluster.name,
+        "subnet": str(cluster.network.subnet),
+        "nodes": [{"name": node.name, "address": str(node.address)} for node in cluster.nodes],
+        "engine": {"name": kind.name, **kind.facts(cluster)},
+        "join": {"port": int(engines.JOIN.ports)},
+        "ports": [dataclasses.asdict(rule) for rule in firewall.rules(cluster)],
     }
 
 
@@ -169,7 +186,8 @@ def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int 
     """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition."""
     wanted = cluster.storage
     need = sum(model.size for model in models)
-    fit = need + need // 20 + 64 * MIB if need else 0  # ext4's own tables, and some air
+    # ext4's own tables, and some air; an inode takes a MiB (installer/layout.py, models_need)
+    fit = max(need + need // 20 + 64 * MIB, (2 * len(models) + 16) * MIB) if need else 0
     return {
         "esp": ESP_SIZE,
         "root": None if wanted.root == "rest" else wanted.root,
@@ -184,6 +202,27 @@ def _serial(cluster: Cluster) -> Console | None:
     return Console(unit=int(device.removeprefix("ttyS")), speed=int(speed or 115200))
 
 
+def _layers(cluster: Cluster, lock: Lock | None, site: tuple[render.File, ...]) -> tuple[Layer, ...]:
+    """The stack, lowest first. The names grow by a word a layer, which is how Ubuntu's installer stacks them."""
+    engine = _engine(cluster, lock)
+    below = [_base(cluster, lock), *([engine] if engine else [])]
+    stem = below[-1].file.removesuffix(".squashfs")
+    return (*below, _site(f"{stem}.site.squashfs", site, lock))
+
+
+def _engine(cluster: Cluster, lock: Lock | None) -> Layer | None:
+    """The engine's programs, where it has any that are not the node's own packages."""
+    kind = engines.of(cluster)
+    if kind.part is None:
+        return None
+    inputs = {
+        "code": code_digest("layers/engine.py", "layers/squashfs.py", f"engines/{kind.name}.py"),
+        "packages": [package.sha256 for package in lock.engine] if lock else None,
+        "epoch": lock.epoch if lock else 0,
+    }
+    return Layer("engine", "node.engine.squashfs", inputs)
+
+
 def _base(cluster: Cluster, lock: Lock | None) -> Layer:
     """Everything of the operating system: a change here costs a minute, so nothing of a node goes in."""
     inputs = {
@@ -195,11 +234,11 @@ def _base(cluster: Cluster, lock: Lock | None) -> Layer:
     return Layer("base", "node.squashfs", inputs)
 
 
-def _site(files: tuple[render.File, ...], lock: Lock | None) -> Layer:
+def _site(name: str, files: tuple[render.File, ...], lock: Lock | None) -> Layer:
     """What the spec renders: a change here costs seconds."""
     inputs = {
         "code": code_digest("layers/site.py", "layers/squashfs.py"),
         "files": [file.fingerprint for file in files],
         "epoch": lock.epoch if lock else 0,
     }
-    return Layer("site", "node.site.squashfs", inputs)
+    return Layer("site", name, inputs)

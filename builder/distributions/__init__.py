@@ -6,7 +6,7 @@ A module here offers ``RELEASES`` (every accepted name → codename), ``KEYRING`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +27,11 @@ class Distribution:
     components: tuple[str, ...]
     suites: tuple[tuple[str, str], ...]  # (archive label, suite), e.g. ("security", "trixie-security")
     packages: tuple[str, ...]  # what every node has, before the spec adds its own
+
+
+def other_release(target: Distribution, codename: str) -> Distribution:
+    """Another release of the same distribution, as a source of a few packages: its main suite alone."""
+    return replace(target, codename=codename, suites=(("main", codename),), packages=())
 
 
 def distribution(name: str, release: str, kernel: str) -> Distribution:

@@ -148,7 +148,8 @@ class Install:
 
     def copy_models(self, root: Path, manifest: Manifest) -> None:
         """The model files, verified as they are copied."""
-        self.console.step("models", ", ".join(model.name for model in manifest.models) or "none")
+        names = dict.fromkeys(model.name.partition("/")[0] for model in manifest.models)
+        self.console.step("models", ", ".join(names) or "none")
         system.models(TARGET, root, manifest, self.console.progress)
 
     def finish(self, volumes: disk.Volumes, manifest: Manifest, node: Node) -> None:

@@ -67,12 +67,13 @@ def models_need(sizes: tuple[int, ...]) -> int:
     """The least models partition for files of these sizes; 0 for no files.
 
     ext4 as :func:`disk.make_models` makes it: whole blocks, per 128 MiB group 2 bitmaps, 128 inodes of 256
-    bytes and a descriptor (under 0.05 %), a journal of 16 MiB, superblock copies and extent blocks.
+    bytes and a descriptor (under 0.05 %), a journal of 16 MiB, superblock copies and extent blocks. With an
+    inode for each MiB, many small files need room for inodes: one each, one for a folder each, and the system's.
     """
     if not sizes:
         return 0
     blocks = sum(size + 4096 for size in sizes)
-    return _up(blocks + blocks // 500 + 32 * MIB)
+    return _up(max(blocks + blocks // 500 + 32 * MIB, (2 * len(sizes) + 16) * MIB))
 
 
 def need(storage: Storage, layer_bytes: int, model_sizes: tuple[int, ...] = ()) -> int:

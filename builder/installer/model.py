@@ -131,7 +131,7 @@ class File:
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its file name on the node, and where it is in the payload."""
+    """A model file: its path below the node's folder of models, and where it is in the payload."""
 
     name: str
     path: str

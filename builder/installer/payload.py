@@ -114,7 +114,26 @@ def parse_manifest(data: bytes) -> Manifest:
     for path in manifest.index:
         if path.startswith("/") or ".." in path.split("/"):
             raise InstallError(f"the manifest names a file outside the payload: {path}")
+    _require_places([model.name for model in manifest.models])
     return manifest
+
+
+def _require_places(names: list[str]) -> None:
+    """Every model file gets a place of its own below the folder of models, beside SHA256SUMS."""
+    taken = {"SHA256SUMS"}
+    for name in names:
+        parts = name.split("/")
+        if not all(parts) or "." in parts or ".." in parts:
+            raise InstallError(f"the manifest names a model outside the folder of models: {name}")
+        if "\\" in name or not name.isprintable():
+            raise InstallError(f"the manifest names a model that SHA256SUMS cannot list: {name!r}")
+        if name in taken:
+            raise InstallError(f"the manifest names {name} twice among the models")
+        taken.add(name)
+    for name in names:
+        parts = name.split("/")
+        if clash := taken & {"/".join(parts[:count]) for count in range(1, len(parts))}:
+            raise InstallError(f"the manifest has {clash.pop()} as a file and as a folder of models")
 
 
 def _node(raw: Mapping[str, Any]) -> Node:

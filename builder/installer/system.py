@@ -87,7 +87,7 @@ def seed(target: Path, payload: Path, node: Node, files: tuple[File, ...]) -> No
 
 
 def models(target: Path, payload: Path, manifest: Manifest, progress: Progress) -> None:
-    """Copy the models and write SHA256SUMS.
+    """Copy the models, with the folders they lie in, and write SHA256SUMS.
 
     The digest is taken while copying, and each file is fsynced: this proves that what was written is what was
     built, which catches a stick that reads differently the second time. Reading the copy back here would
@@ -106,10 +106,20 @@ def models(target: Path, payload: Path, manifest: Manifest, progress: Progress) 
         def copied(now: int, before: int = done) -> None:
             progress(before + now, total)
 
+        _folders(folder, model.name)
         copy(payload / model.path, folder / model.name, file, copied)
         done += file.size
     sums = "".join(f"{manifest.file(model.path).sha256}  {model.name}\n" for model in manifest.models)
     _write(folder / "SHA256SUMS", sums, 0o444)
+
+
+def _folders(top: Path, name: str) -> None:
+    """Make the folders of a file below ``top``; everyone may read them."""
+    folder = top
+    for part in name.split("/")[:-1]:
+        folder /= part
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
 
 
 def copy(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +33,5 @@ def pack(files: Sequence[render.File], target: Path, epoch: int) -> None:
         tree = Path(folder) / "tree"
         for file in files:
             render.write(file, tree)
-        for path in [tree, *tree.rglob("*")]:
-            os.utime(path, (epoch, epoch), follow_symlinks=False)
+        squashfs.date(tree, epoch)
         run(squashfs.from_tree(tree, target), step="the site layer", env=squashfs.environment(epoch))

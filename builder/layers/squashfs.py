@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,12 @@ def from_tar(target: Path) -> list[str | Path]:
 def from_tree(tree: Path, target: Path) -> list[str | Path]:
     """mksquashfs of a folder whose files all belong to root on the node."""
     return ["mksquashfs", tree, target, "-all-root", *_options()]
+
+
+def date(tree: Path, epoch: int) -> None:
+    """Date everything in a tree, so that its squashfs is the same whenever it is made."""
+    for path in [tree, *tree.rglob("*")]:
+        os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
 def _options() -> Sequence[str]:

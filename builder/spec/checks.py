@@ -8,26 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from builder import engines
 from builder.distributions import distribution
 from builder.errors import BuilderError
+from builder.spec.finding import Finding, Keys
 from builder.spec.model import Cluster, Disk, Opening
 from builder.spec.sizes import format_size
 
-Keys = tuple[str | int, ...]
 MIN_ROOT = 1 << 30  # bytes; the smallest node takes half of it
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A mistake at ``path``; it is certain only if ``path`` and everything in ``rests_on`` could be read."""
-
-    path: Keys
-    message: str
-    hint: str = ""
-    rests_on: tuple[Keys, ...] = ()
 
 
 def check(cluster: Cluster) -> tuple[Finding, ...]:
@@ -206,6 +196,26 @@ def security_has_its_mirror(cluster: Cluster) -> Iterator[Finding]:
         yield Finding(path, "is given without mirror", hint, (("distribution", "mirror"),))
 
 
+def engine_fits(cluster: Cluster) -> Iterator[Finding]:
+    yield from engines.of(cluster).check(cluster)
+    taken: dict[str, str] = {}
+    for port in engines.ports(cluster):
+        if port.ports in taken:
+            yield Finding(
+                ("engine",), f"{port.why} and {taken[port.ports]} both want port {port.ports}", "choose another"
+            )
+        taken.setdefault(port.ports, port.why)
+    for index, opening in enumerate(cluster.firewall.allow):
+        if opening and opening.port is not None:
+            clash = [
+                port for port in taken if opening.proto == "tcp" and opening.first <= int(port) <= opening.last
+            ]
+            if clash:
+                message = f"covers port {clash[0]}, which is opened for {taken[clash[0]]}"
+                hint = "the engine opens what it needs by itself; its options say to whom"
+                yield Finding(("firewall", "allow", index), message, hint)
+
+
 CHECKS: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
     release_is_known,
     names_differ,
@@ -219,6 +229,7 @@ CHECKS: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
     openings_differ,
     ssh_has_its_own_key,
     security_has_its_mirror,
+    engine_fits,
 )
 
 _KINDS = {"mac": "MAC address", "serial": "serial number", "uuid": "UUID"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from builder.errors import BuilderError, Exit, Mistake, SpecError
 from builder.spec import checks, local, tree
+from builder.spec.finding import Finding
 from builder.spec.model import Cluster
 from builder.spec.read import Keys, Reader, dotted, line_of
 
@@ -63,7 +64,7 @@ def loads(text: str, *, source: str = "cluster.yaml", base: Path = Path()) -> Cl
     return draft.model_copy(update={"access": draft.access.model_copy(update={"ssh_keys": keys})})
 
 
-def _in_doubt(finding: checks.Finding, bad: set[Keys]) -> bool:
+def _in_doubt(finding: Finding, bad: set[Keys]) -> bool:
     """Whether a finding rests on something that is wrong itself, and so may only follow from that."""
     return any(
         path[:length] in bad for path in (finding.path, *finding.rests_on) for length in range(len(path) + 1)

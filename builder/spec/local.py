@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder.spec.checks import Finding
+from builder.spec.finding import Finding
 from builder.spec.model import Cluster
 from builder.spec.sizes import RuleError, format_size
 from builder.spec.sshkeys import TYPES, is_private, public_key

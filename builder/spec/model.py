@@ -6,12 +6,17 @@ judge is in :mod:`builder.spec.checks`.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, model_validator
 
+from builder.engines.none import NoEngine
 from builder.spec import types as t
+from builder.spec.engine import Engine
 from builder.spec.section import Choice, Section
+
+_LATER: Any = None  # a default that another key decides; no finished section has it
 
 
 class Network(Section):
@@ -160,6 +165,11 @@ class Node(Section):
         examples=["enp5s0"],
     )
     disk: Disk | None = Field(None, description="Its disk, instead of `storage.disk`.")
+    memory: t.Size | None = Field(
+        None,
+        description="Its memory for weights (RAM, or that of its GPUs), to tell beforehand whether a model fits.",
+        examples=["24G"],
+    )
 
 
 class Storage(Section):
@@ -180,11 +190,23 @@ class Storage(Section):
 
 
 class Model(Section):
-    """A file that every node gets, read-only and verified."""
+    """A file, or the files of a repository, that every node gets, read-only and verified."""
 
-    choice = Choice(("path", "url"), exactly=True)
+    choice = Choice(("path", "url", "repo"), exactly=True)
+    unless: ClassVar[Mapping[str, str]] = {"name": "repo"}
+    only_with: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "revision": ("repo",),
+        "files": ("repo",),
+        "token_env": ("repo",),
+        "sha256": ("path", "url"),
+    }
 
-    name: t.FileName = Field(description="File name on the node.", examples=["tiny.gguf"])
+    name: t.FileName = Field(
+        _LATER,
+        description="Name on the node, below /srv/models: of the file, or of the folder that holds the files of "
+        "`repo` (default: `org--name`).",
+        examples=["tiny.gguf", "org--name"],
+    )
     path: t.LocalPath | None = Field(
         None,
         description="The file on the building machine, relative to the spec.",
@@ -193,11 +215,42 @@ class Model(Section):
     url: t.Url | None = Field(
         None, description="Where to download it from.", examples=["https://models.example/tiny.gguf"]
     )
+    repo: t.Repo | None = Field(
+        None,
+        description="A repository on the Hugging Face hub, or on the one that the environment variable "
+        "`HF_ENDPOINT` names when the lock is made and the medium is built.",
+        examples=["org/name"],
+    )
+    revision: t.Revision | None = Field(
+        None,
+        description="Commit, branch or tag of `repo`; the lock pins the commit. Default: `main`.",
+        examples=["main", "9217f5db79a29953eb74d5343926648285ec7e67"],
+    )
+    files: tuple[t.FileGlob, ...] | None = Field(
+        None,
+        description="Which files of `repo`: paths or globs (`*` takes `/` too), each of which must find one. "
+        "Default: all.",
+        examples=[["*.gguf", "config.json"]],
+    )
+    token_env: t.Variable | None = Field(
+        None,
+        description="Name of the environment variable that holds the hub's token, for a gated or private "
+        "`repo`. Never the token itself: it is not kept anywhere, and goes to the hub alone.",
+        examples=["HF_TOKEN"],
+    )
     sha256: t.Sha256 | None = Field(
         None,
         description="SHA-256. A file with another one is refused. Without it, the lock pins what is found.",
         examples=["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_of_a_repository(cls, given: Any) -> Any:
+        """``org/name`` becomes ``org--name``: no repository's own name holds two hyphens."""
+        if isinstance(given, dict) and isinstance(given.get("repo"), str) and not given.get("name"):
+            return {**given, "name": given["repo"].replace("/", "--")}
+        return given
 
 
 class Opening(Section):
@@ -256,6 +309,12 @@ class Media(Section):
         description="Volume label of the ISO. Default: the cluster's name.",
         examples=["QUICKSTART"],
     )
+    stick_size: t.Size | None = Field(
+        None,
+        description="Size of the USB stick (`lsblk`; one sold as 16 GB has 14.9G), to tell beforehand whether the "
+        "medium fits.",
+        examples=["14.9G"],
+    )
 
 
 class Cluster(Section):
@@ -271,8 +330,10 @@ class Cluster(Section):
     storage: Storage = Field(Storage(), description="Disk and partitions, for nodes that do not say otherwise.")
     models: tuple[Model, ...] = Field((), description="Files that every node gets, read-only and verified.")
     firewall: Firewall = Field(Firewall(), description="What is let in, beside ssh.")
-    engine: Literal["none"] = Field(
-        "none", description="What makes the nodes one cluster. None yet.", examples=["none"]
+    engine: SerializeAsAny[Engine] = Field(
+        NoEngine(),
+        description="What makes the nodes one cluster: a name, or a group with the engine's options.",
+        examples=["none", "llamacpp"],
     )
     media: Media = Field(Media(), description="The install medium.")
 

@@ -106,6 +106,11 @@ def source(value: object) -> IPv4Network | Literal["cluster", "any"]:
         raise
 
 
+def one_port(number: int) -> int:
+    _in_range(number)
+    return number
+
+
 def port(value: object) -> int | str:
     """A port, or a range ``first-last`` as text."""
     if isinstance(value, int) and not isinstance(value, bool):

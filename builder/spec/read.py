@@ -14,7 +14,9 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
+from builder.engines import ENGINES
 from builder.errors import Mistake
+from builder.spec.engine import Engine
 from builder.spec.model import Cluster
 from builder.spec.rules import HASH_HINT, NotTextError
 from builder.spec.section import Section
@@ -27,7 +29,7 @@ S = TypeVar("S", bound=Section)
 _BLANK: Any = object()
 
 # Values under these rules are never quoted in a message.
-SECRET_RULES = ("password_hash", "public_key", "http", "archive")
+SECRET_RULES = ("password_hash", "public_key", "http", "archive", "variable")
 
 
 @dataclass
@@ -47,6 +49,9 @@ class Reader:
     def section(self, cls: type[S], value: Value, path: Keys) -> S:
         """Read a group of keys; the result is a draft if anything was noted meanwhile."""
         before = len(self.mistakes)
+        if issubclass(cls, Engine):
+            options, value = self.engine(value, path)
+            cls = cast("type[S]", options)
         if not isinstance(value, Mapping):
             hint = f"its keys are: {', '.join(slots(cls))}"
             self.note(value.line, path, f"must be a group of keys, not {value.noun}", hint)
@@ -58,7 +63,9 @@ class Reader:
         for key, slot in known.items():
             found = value.entries.get(key)
             if found is None:
-                if slot.required and key not in meant:
+                other = cls.unless.get(key)
+                required = slot.required or (other is not None and other not in value.entries.keys() | meant)
+                if required and key not in meant:
                     self.note(value.line, (*path, key), "is missing", f"for example: {key}: {slot.example}")
                 continue
             read = self.key(slot, found, (*path, key), value.key_lines[key])
@@ -68,9 +75,37 @@ class Reader:
             given = {key for key, entry in value.entries.items() if getattr(entry, "kind", "") != "null"}
             if complaint := cls.choice.complaint(given | meant):
                 self.note(value.line, path, complaint)
+            else:
+                self.lonely_keys(cls, value, given | meant, path)
         if len(self.mistakes) == before:
             return cls(**values)
         return _blank(cls, **values)
+
+    def engine(self, value: Value, path: Keys) -> tuple[type[Engine], Value]:
+        """The options of the engine that is named; ``engine: NAME`` is short for ``engine: {name: NAME}``."""
+        nothing = ENGINES["none"].options
+        if isinstance(value, Scalar) and value.kind != "null":
+            value = Mapping(value.line, {"name": value}, {"name": value.line})
+        if not isinstance(value, Mapping):
+            return nothing, value
+        name = value.entries.get("name")
+        if isinstance(name, Scalar) and name.text in ENGINES:
+            return ENGINES[name.text].options, value
+        known = f"known: {', '.join(ENGINES)}"
+        if isinstance(name, Scalar):
+            near = difflib.get_close_matches(name.text.lower(), ENGINES, n=1)
+            hint = f"did you mean {near[0]}?" if near else known
+            self.note(name.line, (*path, "name"), f"no engine is called {name.text}", hint)
+        else:
+            self.note(value.line, (*path, "name"), "is missing", known)
+        return nothing, Mapping(value.line)
+
+    def lonely_keys(self, cls: type[Section], value: Mapping, given: set[str], path: Keys) -> None:
+        """Note every key that makes no sense beside the one that was chosen."""
+        for key, partners in cls.only_with.items():
+            if key in given and not given.intersection(partners):
+                line = value.key_lines.get(key, value.line)
+                self.note(line, (*path, key), f"goes with {' or '.join(partners)} only", "leave it out")
 
     def odd_keys(self, value: Mapping, path: Keys) -> None:
         for line, key, first in value.twice:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from builder.engines import ENGINES
 from builder.spec.model import Cluster
 from builder.spec.section import Section
 from builder.spec.slots import Slot, slots
@@ -50,14 +51,21 @@ WORDS = {
     "package": "package names",
     "release": "text",
     "file_name": "file name",
+    "repo": "`org/name`",
+    "revision": "text",
+    "file_glob": "glob",
+    "variable": "variable name",
     "local_path": "path",
     "sha256": "64 hex digits",
     "console": "console",
     "countdown": "0 to 300",
     "volume": "label",
+    "one_port": "port",
+    "layers": "1 to 9999",
+    "context": "128 to 1048576",
     "bool": "`true` or `false`",
 }
-_PLURALS = {"IPv4 address": "IPv4 addresses", "path": "paths"}
+_PLURALS = {"IPv4 address": "IPv4 addresses", "path": "paths", "glob": "globs"}
 
 
 def reference() -> str:
@@ -78,20 +86,26 @@ def _section(cls: type[Section], path: str, title: str) -> Iterator[str]:
         cells = (
             f"`{key}`",
             _type(slot, path + key),
-            _default(slot, info.default),
+            _default(slot, info.default, cls.unless.get(key)),
             info.description or "",
             " or ".join(f"`{json.dumps(one, ensure_ascii=False)}`" for one in info.examples or ()),
         )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
+    if cls is Cluster:
+        for kind in ENGINES.values():
+            if slots(kind.options).keys() != {"name"}:
+                yield from _section(kind.options, "engine.", f"`engine: {kind.name}`")
     for key, slot in slots(cls).items():
-        if slot.section and path + key != "nodes[].disk":
+        if slot.section and path + key not in ("nodes[].disk", "engine"):
             mark = "[]" if slot.many else ""
             yield from _section(slot.section, f"{path}{key}{mark}.", f"`{path}{key}{mark}`")
 
 
 def _type(slot: Slot, path: str) -> str:
-    if slot.section:
+    if path == "engine":
+        word = f"{' or '.join(f'`{name}`' for name in ENGINES)}, or group"
+    elif slot.section:
         target = "storage.disk" if path == "nodes[].disk" else path
         anchor = target.replace("[]", "").replace(".", "")
         word = f"[{'list of groups' if slot.many else 'group'}](#{anchor})"
@@ -103,9 +117,11 @@ def _type(slot: Slot, path: str) -> str:
     return f"{word} or `null`" if slot.nullable and path == "media.serial" else word
 
 
-def _default(slot: Slot, default: Any) -> str:
+def _default(slot: Slot, default: Any, unless: str | None) -> str:
     if slot.required:
         return "**required**"
+    if unless:
+        return f"**required** without `{unless}`"
     if default is None:
         return ""
     if isinstance(default, Section):

@@ -15,6 +15,7 @@ from builder.spec.sizes import RuleError, parse_size
 
 LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+@=-]{0,254}$"
+REPO = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}$"
 PACKAGE = r"^[a-z0-9][a-z0-9.+-]*[a-z0-9.+]$"  # Debian policy 5.6.1; apt reads a final "-" as "remove"
 
 # DMI strings that vendors leave in place of a number: many boards share them.
@@ -179,8 +180,44 @@ def release(text: str) -> str:
 def file_name(text: str) -> str:
     if "/" in text or text in (".", ".."):
         raise RuleError(f"{show(text)} must be a file name, without folders")
+    if text in ("SHA256SUMS", "lost+found"):
+        raise RuleError(f"{text} is a name that every models partition has already", "choose another")
     if not re.fullmatch(FILE_NAME, text):
         raise RuleError(f"{show(text)} is not a plain file name", "use letters, digits and _ . + @ = -")
+    return text
+
+
+def repo(text: str) -> str:
+    """A repository of a model hub: owner and name, as huggingface_hub's validate_repo_id takes them."""
+    if "://" in text or text.count("/") > 1:
+        raise RuleError("must be the repository alone, without the hub's address", "write it like org/name")
+    if not re.fullmatch(REPO, text) or ".." in text or "--" in text or text.endswith((".", "-", ".git")):
+        raise RuleError(f"{show(text)} is not a repository", "write it like org/name")
+    return text
+
+
+def revision(text: str) -> str:
+    """A commit, branch or tag (git-check-ref-format)."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}", text, re.ASCII) or re.search(r"\.\.|//|/$", text):
+        raise RuleError(f"{show(text)} is not a commit, branch or tag")
+    return text
+
+
+def file_glob(text: str) -> str:
+    """A path in a repository, or a glob over such paths, in which ``*`` takes ``/`` as well."""
+    if text.endswith("/"):
+        raise RuleError(f"{show(text)} is a folder", f"write {text}*")
+    if not text.isprintable() or not text or "\\" in text or re.search(r"(^|/)(\.{0,2})(/|$)", text):
+        raise RuleError(f"{show(text)} is not a path in a repository, nor a glob", "write it like *.gguf")
+    return text
+
+
+def variable(text: str) -> str:
+    """The name of an environment variable. Messages do not quote it: it may be the secret itself."""
+    if re.fullmatch("[A-Za-z]+_[A-Za-z0-9]{20,}", text) and text != text.upper():
+        raise RuleError("is a token, which must not stand here", "give the name of a variable that holds it")
+    if not re.fullmatch("[A-Z_][A-Z0-9_]{0,63}", text):
+        raise RuleError("is not the name of an environment variable", "use A-Z, 0-9 and _, like HF_TOKEN")
     return text
 
 
@@ -200,6 +237,18 @@ def sha256(text: str) -> str:
 def countdown(number: int) -> int:
     if not 0 <= number <= 300:
         raise RuleError("must be 0 to 300 seconds")
+    return number
+
+
+def layers(number: int) -> int:
+    if not 1 <= number <= 9999:
+        raise RuleError("must be 1 to 9999")
+    return number
+
+
+def context(number: int) -> int:
+    if not 128 <= number <= 1 << 20:
+        raise RuleError("must be 128 to 1048576 tokens")
     return number
 
 

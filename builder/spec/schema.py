@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from builder.engines import ENGINES
 from builder.spec import model
 from builder.spec.model import Cluster
 from builder.spec.section import Section
@@ -20,9 +21,30 @@ def schema() -> dict[str, Any]:
         if isinstance(section, type) and issubclass(section, Section) and section.choice:
             word = "oneOf" if section.choice.exactly else "anyOf"
             definition[word] = [{"required": [key]} for key in section.choice.keys]
+            _combinations(definition, section)
+    variants = {kind.options.__name__: kind.options.model_json_schema(by_alias=True) for kind in ENGINES.values()}
+    for variant in variants.values():
+        variant.pop("$defs", None)
+        variant["required"] = ["name"]
+    definitions |= variants
+    del definitions["Engine"]
+    description = made["properties"]["engine"].get("description", "")
+    made["properties"]["engine"] = {
+        "description": description,
+        "anyOf": [{"enum": list(ENGINES)}, *({"$ref": f"#/$defs/{name}"} for name in variants)],
+    }
     made["title"] = "Cluster spec"
     made["description"] = "What a cluster is: its network, nodes, access, disks, models, firewall and media."
     return {"$schema": DIALECT, **_plain(made), "$defs": _plain(definitions)}
+
+
+def _combinations(definition: dict[str, Any], section: type[Section]) -> None:
+    """Which keys need which others."""
+    for key, other in section.unless.items():
+        definition["anyOf"] = [{"required": [key]}, {"required": [other]}]
+    for key, partners in section.only_with.items():
+        needed = {"anyOf": [{"required": [partner]} for partner in partners]}
+        definition.setdefault("dependentSchemas", {})[key] = needed
 
 
 def _plain(node: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +32,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
     choice: ClassVar[Choice | None] = None
+    # A key that must be given, unless another one is: that one decides its default.
+    unless: ClassVar[Mapping[str, str]] = {}
+    # A key that makes sense with some keys of the choice only.
+    only_with: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @model_validator(mode="after")
     def _choice_is_made(self) -> Section:
@@ -39,4 +43,7 @@ class Section(BaseModel):
             given = [key for key in self.choice.keys if getattr(self, key) is not None]
             if complaint := self.choice.complaint(given):
                 raise ValueError(complaint)
+        for key, other in self.unless.items():
+            if not getattr(self, key) and not getattr(self, other):
+                raise ValueError(f"{key} is missing")
         return self

@@ -62,11 +62,24 @@ Port = Annotated[
         }
     ),
 ]
+OnePort = Annotated[
+    int, AfterValidator(netrules.one_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
+]
+Context = Annotated[
+    int, AfterValidator(rules.context), WithJsonSchema({"type": "integer", "minimum": 128, "maximum": 1 << 20})
+]
+Layers = Annotated[
+    int, AfterValidator(rules.layers), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 9999})
+]
 Url = Annotated[str, AfterValidator(netrules.http), _string(netrules.HTTP)]
 Archive = Annotated[str, AfterValidator(netrules.archive), _string(netrules.HTTP)]
 Package = Annotated[str, AfterValidator(rules.package), _string(rules.PACKAGE)]
 Release = Annotated[str, AfterValidator(rules.release), _string(r"^([a-z]+|[0-9]+(\.[0-9]+)?)$")]
 FileName = Annotated[str, AfterValidator(rules.file_name), _string(rules.FILE_NAME)]
+Repo = Annotated[str, AfterValidator(rules.repo), _string(rules.REPO)]
+Revision = Annotated[str, AfterValidator(rules.revision), _string(r"^[A-Za-z0-9_][A-Za-z0-9_./+-]*$")]
+FileGlob = Annotated[str, AfterValidator(rules.file_glob), _string(minLength=1)]
+Variable = Annotated[str, AfterValidator(rules.variable), _string("^[A-Z_][A-Z0-9_]{0,63}$")]
 LocalPath = Annotated[str, AfterValidator(rules.local_path), _string(minLength=1)]
 Sha256 = Annotated[str, AfterValidator(rules.sha256), _string("^[0-9a-fA-F]{64}$")]
 Console = Annotated[str, AfterValidator(netrules.console), _string(r"^tty(S|AMA|USB)[0-9]")]

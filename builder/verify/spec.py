@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from builder import firewall, plan, resources
+from builder import engines, firewall, plan, resources
 from builder.errors import BuilderError, Exit
 from builder.lock import Lock
 from builder.spec.model import Cluster, Node
@@ -50,8 +50,15 @@ def boot_test_of(
         firmware=firmware,
         medium=medium,
         facts=facts(planned),
-        checks=tuple(sorted((resources.root() / "overlays").glob("*/test_*.py"))),
+        checks=checks(cluster),
     )
+
+
+def checks(cluster: Cluster) -> tuple[Path, ...]:
+    """The checks of every overlay that the node is made of."""
+    overlays = resources.root() / "overlays"
+    names = ("base", "site", engines.of(cluster).overlay)
+    return tuple(path for name in names for path in sorted((overlays / name).glob("test_*.py")))
 
 
 def facts(planned: plan.Plan) -> dict[str, Any]:
@@ -63,5 +70,6 @@ def facts(planned: plan.Plan) -> dict[str, Any]:
         "user": cluster.access.user,
         "ssh_keys": list(cluster.access.ssh_keys),
         "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in planned.models],
+        "engine": plan.node_facts(cluster)["engine"],
         "openings": [rule.as_nft for rule in firewall.rules(cluster)],
     }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +15,9 @@ import pytest
 
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
-from builder.fetch import Item, fetch
+from builder.fetch import Item, fetch, fetch_each
+from builder.progress import LARGE, Bars
+from builder.run import run
 
 CONTENT = bytes(range(256)) * 4096
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -23,10 +28,13 @@ class Server(ThreadingHTTPServer):
 
     cut = 0
     ranges = True
+    waits = False  # /gone answers only when /slow has begun
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
+        self.began = threading.Event()
+        self.left = threading.Event()
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{path}"
@@ -40,7 +48,11 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers["Range"]
         self.server.asked.append(wanted)
         if self.path == "/gone":
+            self.server.began.wait(30 if self.server.waits else 0)
             self.send_error(404)
+            return
+        if self.path == "/slow":
+            self.dribble()
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
         body = CONTENT[start:]
@@ -54,6 +66,20 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(body)
 
+    def dribble(self) -> None:
+        """Begin, and then send a little for as long as somebody listens."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(1 << 40))
+        self.end_headers()
+        self.wfile.write(bytes(1 << 17))
+        self.server.began.set()
+        try:
+            while True:
+                self.wfile.write(bytes(1 << 12))
+        except ConnectionError:
+            self.server.left.set()
+            self.close_connection = True
+
     def log_message(self, *_args: object) -> None:
         pass
 
@@ -61,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
         yield running
         running.shutdown()
@@ -134,3 +160,92 @@ def test_more_than_the_disk_holds_is_refused_before_it_starts(server: Server, ca
         fetch([Item("model", (server.url("x"),), SHA, 1 << 60)], cache, title="fetching the model")
     assert caught.value.code == Exit.TOOL
     assert server.asked == []
+
+
+def test_the_same_bytes_under_two_names_come_once(server: Server, cache: Cache) -> None:
+    items = [Item(name, (server.url(name),), SHA, len(CONTENT)) for name in ("one", "two", "three")]
+    assert fetch_each(items, cache, title="test") == (cache.blob(SHA),) * 3
+    assert len(server.asked) == 1
+
+
+def test_the_paths_are_in_the_order_of_the_items(server: Server, cache: Cache) -> None:
+    empty = hashlib.sha256(b"").hexdigest()
+    items = [Item("a", (server.url("a"),), None), Item("b", (server.url("b"),), empty, 0)]
+    assert fetch_each(items, cache, title="test") == (cache.blob(SHA), cache.blob(empty))
+    assert cache.blob(empty).read_bytes() == b""
+
+
+def test_the_first_failure_stops_the_others_and_keeps_what_they_have(server: Server, cache: Cache) -> None:
+    server.waits = True
+    slow = Item("slow", (server.url("slow"),), "a" * 64)
+    with pytest.raises(BuilderError, match="gone could not be downloaded"):
+        fetch([slow, Item("gone", (server.url("gone"),), "b" * 64)], cache, title="test")
+    assert server.left.wait(30)
+    assert cache.partial("a" * 64).stat().st_size >= 1 << 16
+
+
+def on_a_small_disk(size: str, folder: Path, item: str, url: str) -> list[str]:
+    """Fetch ``item`` to a disk of ``size`` that holds all but the last 10 bytes of CONTENT, if they fit."""
+    (folder / "small").mkdir()
+    (folder / "part").write_bytes(CONTENT[:-10])
+    program = (
+        "import sys; from pathlib import Path; from builder.cache import Cache; from builder.fetch import *\n"
+        "cache = Cache(Path('small'))\n"
+        f"try: fetch([{item}], cache, title='x'); print('fetched')\n"
+        "except Exception as e: print(type(e).__name__, e.message, e.hint, sep='; ')\n"
+        "print(sum(p.stat().st_size for p in Path('small').rglob('*') if p.is_file()))"
+    )
+    script = f'mount -t tmpfs -o size={size} t small; mkdir small/partial; cp part small/partial/{SHA}; exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", program, url]
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return run(argv, step="downloading to a small disk", cwd=folder, env=env).stdout.splitlines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_disk_that_fills_up_is_named_and_the_part_is_kept(server: Server, tmp_path: Path) -> None:
+    """Without a size nobody can know beforehand."""
+    item = "Item('model', (sys.argv[1],), None)"
+    said = on_a_small_disk("1280k", tmp_path, item, server.url("x"))
+    assert said[0].startswith("BuilderError; downloading model: the disk of small/partial is full; ")
+    assert "--cache" in said[0]
+    assert int(said[1]) >= len(CONTENT) - 10 + (1 << 16)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_what_is_here_already_needs_no_room_again(server: Server, tmp_path: Path) -> None:
+    """A large download that is nearly done must not be refused by a disk that is nearly full."""
+    item = f"Item('model', (sys.argv[1],), '{SHA}', {len(CONTENT)})"
+    said = on_a_small_disk("1280k", tmp_path, item, server.url("x"))
+    assert said == ["fetched", str(len(CONTENT))]
+    assert server.asked == [f"bytes={len(CONTENT) - 10}-"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_the_whole_and_each_large_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    bars = Bars("models", 3 * LARGE, lines=2)
+    with bars.file("one.gguf", LARGE) as one, bars.file("two.gguf", 2 * LARGE) as two:
+        one(LARGE // 2)
+        two(2 * LARGE)
+        one(LARGE)
+        with pytest.raises(IndexError), bars.file("three.gguf", LARGE):
+            pass
+    with bars.file("small.json", 10) as small:
+        small(10)
+    bars.close()
+    shown = terminal.getvalue()
+    for name in ("models:", "one.gguf:", "two.gguf:"):
+        assert name in shown
+    assert "small.json" not in shown
+
+
+def test_without_a_terminal_there_are_no_bars(
+    server: Server, cache: Cache, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fetch([Item("model", (server.url("x"),), SHA, len(CONTENT))], cache, title="test")
+    assert capfd.readouterr() == ("", "")

@@ -19,7 +19,17 @@ from builder import run as host
 from builder.installer import __main__ as recipe
 from builder.installer import commands, disk, facts, guard, layout, payload, report, system
 from builder.installer.console import Console
-from builder.installer.model import Disk, File, InstallError, Machine, Nic, Storage, Want
+from builder.installer.model import (
+    Disk,
+    File,
+    InstallError,
+    Machine,
+    Manifest,
+    Model,
+    Nic,
+    Storage,
+    Want,
+)
 
 pytestmark = pytest.mark.tools
 
@@ -136,8 +146,7 @@ def test_the_least_models_partition_holds_the_models(sizes: tuple[int, ...], tmp
     blocks = sum(-(-size // 4096) for size in sizes) + extents + 2
     assert found["Block size"] == 4096
     assert found["Free blocks"] >= blocks
-    if len(sizes) < 100:
-        assert found["Free inodes"] >= len(sizes) + 1
+    assert found["Free inodes"] >= 2 * len(sizes) + 1  # each in a folder of its own, and SHA256SUMS
 
 
 @pytest.mark.parametrize("bit", ["clean", "recovery"])
@@ -209,6 +218,35 @@ def test_a_copy_is_verified_while_it_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o444
     with pytest.raises(InstallError, match="models/x read differently"):
         system.copy(tmp_path / "source", tmp_path / "other", File("models/x", len(MODEL), "0" * 64))
+
+
+def test_models_are_copied_with_their_folders(tmp_path: Path) -> None:
+    contents = {"tiny.gguf": MODEL, "org--name/config.json": b"{}", "org--name/a b/w.bin": MODEL}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    (tmp_path / "medium/models").mkdir(parents=True)
+    for name, data in contents.items():
+        (tmp_path / "medium/models" / digests[name]).write_bytes(data)
+    files = tuple(
+        File(f"models/{digest}", size, digest)
+        for digest, size in {digests[name]: len(data) for name, data in contents.items()}.items()
+    )
+    manifest = Manifest(
+        cluster="test",
+        plan="x",
+        files=files,
+        layers=(),
+        models=tuple(Model(name, f"models/{digest}") for name, digest in digests.items()),
+        nodes=(),
+        storage=Storage(0, None, 0),
+        index={file.path: file for file in files},
+    )
+    seen: list[tuple[int, int]] = []
+    system.models(tmp_path / "node", tmp_path / "medium", manifest, lambda *done: seen.append(done))
+    placed = tmp_path / "node/srv/models"
+    assert {name: (placed / name).read_bytes() for name in contents} == contents
+    assert {(placed / name).parent.stat().st_mode & 0o777 for name in contents} == {0o755}
+    assert seen[-1] == (2 * len(MODEL) + 2,) * 2
+    host.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], step="checking", cwd=placed)
 
 
 def test_this_machines_disks_are_listed_and_the_system_disk_is_refused() -> None:

@@ -106,6 +106,36 @@ def test_a_manifest_that_is_not_understood(data: bytes, reason: str) -> None:
         payload.parse_manifest(data)
 
 
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["../x"], "outside the folder"),
+        (["a/../../x"], "outside the folder"),
+        (["/etc/passwd"], "outside the folder"),
+        (["a//b"], "outside the folder"),
+        (["a/."], "outside the folder"),
+        ([""], "outside the folder"),
+        (["a\nb"], "cannot list"),
+        (["a\\b"], "cannot list"),
+        (["a", "a"], "a twice"),
+        (["SHA256SUMS"], "SHA256SUMS twice"),
+        (["a/b/c", "a/b"], "a/b as a file and as a folder"),
+        (["SHA256SUMS/x"], "SHA256SUMS as a file and as a folder"),
+    ],
+)
+def test_a_model_in_a_place_that_is_not_its_own(names: list[str], reason: str) -> None:
+    models = [{"name": name, "path": RAW["models"][0]["path"]} for name in names]
+    with pytest.raises(InstallError, match=reason):
+        payload.parse_manifest(encode(models=models))
+
+
+def test_models_may_lie_in_folders_and_share_their_bytes() -> None:
+    models = [{"name": name, "path": RAW["models"][0]["path"]} for name in ("a", "org--x/a", "org--x/b/a")]
+    manifest = payload.parse_manifest(encode(models=models))
+    assert manifest.model_sizes == (len(MODEL),) * 3
+    assert len(payload.used_by(manifest, node1())) == len(used())
+
+
 def test_only_the_expected_manifest_is_taken(folder: Path) -> None:
     digest = hashlib.sha256(encode()).hexdigest()
     assert payload.load(folder, digest).manifest == payload.parse_manifest(encode())

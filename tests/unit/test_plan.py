@@ -41,6 +41,8 @@ def planned(quickstart: Cluster, pins: Lock) -> plan.Plan:
 
 def test_rendered_files(planned: plan.Plan, golden: Callable[[str, str], None]) -> None:
     for path, content in planned.files("node1").items():
+        if path.startswith("/usr/"):
+            continue  # programs, which are the same for every spec
         golden(f"quickstart/node1{path}", content.decode())
 
 
@@ -74,9 +76,9 @@ def test_same_input_same_id(quickstart: Cluster, pins: Lock) -> None:
     ("old", "new", "site_changes"),
     [
         ("port: 8080", "port: 8081", True),
-        ("10.77.0.11", "10.77.0.13", False),
+        ("10.77.0.11", "10.77.0.13", True),
         ("min_size: 4G", "min_size: 5G", False),
-        ("name: node2", "name: other", False),
+        ("name: node2", "name: other", True),
     ],
 )
 def test_a_change_rebuilds_what_it_touches_and_renames_the_plan(

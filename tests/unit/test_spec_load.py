@@ -127,16 +127,32 @@ STRUCTURE = [
     ("? [a]\n: 1", 7, "?", "a list stands where a key is wanted", ""),
     ("<<: {}", 7, "<<", "merge keys are not supported: write the keys out", ""),
     ("access: [a]", 7, "access", "must be a group of keys, not a list", "its keys are: user, ssh_keys, ssh_key_files, password_hash"),
-    ("engine: exo", 7, "engine", "must be none", ""),
-    ("engine: ~", 7, "engine", "is empty", "give a value, or leave the key out"),
+    ("engine: exo", 7, "engine.name", "no engine is called exo", "known: none, llamacpp"),
     ("media:\n  after: rebot", 8, "media.after", "must be reboot or poweroff", "did you mean reboot?"),
     ("media:\n  after: [a]", 8, "media.after", "must be a single value, not a list", ""),
     ("models: {name: x}", 7, "models", "must be a list, not a group of keys", 'begin each item with "- "'),
     ("distribution:\n  packages: htop", 8, "distribution.packages", "must be a list, not text", 'write it like ["htop", "firmware-realtek"]'),
     ("distribution:\n  packages:\n    - htop\n    -", 10, "distribution.packages[1]", "is empty", ""),
-    ("models:\n  - name: x\n    path: a\n    url: https://h/x", 8, "models[0]", "has path and url, but only one of path or url can be meant", ""),
-    ("models:\n  - name: x", 8, "models[0]", "needs one of path or url", ""),
+    ("models:\n  - name: x\n    path: a\n    url: https://h/x", 8, "models[0]", "has path and url, but only one of path, url or repo can be meant", ""),
+    ("models:\n  - name: x", 8, "models[0]", "needs one of path, url or repo", ""),
     ("models:\n  - url: https://h/x", 8, "models[0].name", "is missing", 'for example: name: "tiny.gguf"'),
+    ("models:\n  - repo: a/b\n    sha256: " + "a" * 64, 9, "models[0].sha256", "goes with path or url only", "leave it out"),
+    ("models:\n  - {name: x, url: 'https://h/x', revision: main}", 8, "models[0].revision", "goes with repo only", "leave it out"),
+    ("models:\n  - {name: x, url: 'https://h/x', files: ['*']}", 8, "models[0].files", "goes with repo only", "leave it out"),
+    ("models:\n  - {name: x, url: 'https://h/x', token_env: T}", 8, "models[0].token_env", "goes with repo only", "leave it out"),
+    ("models:\n  - reop: a/b", 8, "models[0].reop", "unknown key", "did you mean repo?"),
+    ("models:\n  - repo: a", 8, "models[0].repo", '"a" is not a repository', "write it like org/name"),
+    ("models:\n  - repo: https://h/a/b", 8, "models[0].repo", "must be the repository alone, without the hub's address", "write it like org/name"),
+    ("models:\n  - repo: a/..", 8, "models[0].repo", '"a/.." is not a repository', "write it like org/name"),
+    ("models:\n  - {repo: a/b, revision: 1234567}", 8, "models[0].revision", "YAML read 1234567 as a number, and text is wanted", 'quote it: "1234567"'),
+    ("models:\n  - {repo: a/b, revision: ../x}", 8, "models[0].revision", '"../x" is not a commit, branch or tag', ""),
+    ("models:\n  - {repo: a/b, files: [x/]}", 8, "models[0].files[0]", '"x/" is a folder', "write x/*"),
+    ("models:\n  - {repo: a/b, files: [../x]}", 8, "models[0].files[0]", '"../x" is not a path in a repository, nor a glob', "write it like *.gguf"),
+    ("models:\n  - {repo: a/b, files: '*'}", 8, "models[0].files", "must be a list, not text", 'write it like ["*.gguf", "config.json"]'),
+    ("models:\n  - {repo: a/b, token_env: hf token}", 8, "models[0].token_env", "is not the name of an environment variable", "use A-Z, 0-9 and _, like HF_TOKEN"),
+    ("models:\n  - {repo: a/b}\n  - {repo: a/b, revision: x}", 9, "models[1].name", "the name a--b is also models[0]'s", ""),
+    ("models:\n  - {repo: a/b}\n  - {name: a--b, url: 'https://h/x'}", 9, "models[1].name", "the name a--b is also models[0]'s", ""),
+    ("models:\n  - {name: SHA256SUMS, url: 'https://h/x'}", 8, "models[0].name", "SHA256SUMS is a name that every models partition has already", "choose another"),
     ("storage:\n  disk: {min_size: 1G}", 8, "storage.disk", "needs one of serial, wwn, path or largest", ""),
     ("firewall:\n  allow:\n    - proto: tcp", 9, "firewall.allow[0].port", "is missing", "for example: port: 8080"),
 ]  # fmt: skip
@@ -319,6 +335,22 @@ def test_wrong_model_files(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "empty").touch()
     mistake = only(GOOD + f"models:\n  - name: x\n    path: {path}\n", tmp_path)
     assert (mistake.line, mistake.path, mistake.message) == (9, "models[0].path", message)
+
+
+def test_a_token_is_refused_and_never_quoted() -> None:
+    for token in (
+        "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567",
+        "sk-abcdefghijklmnop",
+        "api_org_AbCdEfGhIjKlMnOpQrStUvWxYz0",
+    ):
+        mistake = only(GOOD + f"models:\n  - {{repo: a/b, token_env: {token}}}\n")
+        assert (mistake.line, mistake.path) == (8, "models[0].token_env")
+        assert token[3:] not in str(mistake)
+
+
+def test_a_repository_s_folder_is_called_after_it() -> None:
+    models = loads(GOOD + "models: [{repo: org/name}, {repo: org/name, name: other}]\n").models
+    assert [model.name for model in models] == ["org--name", "other"]
 
 
 def test_models_that_do_not_fit(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""llama.cpp with its RPC backend: one head that serves an OpenAI API, workers that lend it their memory.
+
+Facts: llama.cpp's tools/rpc/README.md (plain TCP, no authentication: for a trusted network only, hence the
+firewall's cluster subnet) and shared measurements in docs/engines.md. Debian packages all of it from forky on;
+on an older release the programs are carried in a root of their own, which systemd enters by RootDirectory=.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from builder.engines.kind import Finding, Kind, Part, Port
+from builder.spec import types as t
+from builder.spec.engine import Engine
+
+if TYPE_CHECKING:
+    from builder.spec.model import Cluster
+
+PREFIX = "/opt/llamacpp"
+LIBEXEC = "/usr/libexec/x86_64-linux-gnu/llama/bin"
+
+
+class LlamaCpp(Engine):
+    """llama.cpp: the head serves the API, the other nodes are its RPC workers."""
+
+    name: Literal["llamacpp"] = Field("llamacpp", description="llama.cpp.", examples=["llamacpp"])
+    head: t.Label | None = Field(
+        None, description="The node that serves the API. Default: the first.", examples=["node1"]
+    )
+    model: t.FileName | None = Field(
+        None, description="Which of `models` to serve. Default: the only GGUF.", examples=["tiny.gguf"]
+    )
+    context: t.Context = Field(2048, description="Context length in tokens.", examples=[8192])
+    gpu_layers: t.Layers = Field(
+        999,
+        description="How many layers, counting the output as one, go to GPUs and workers; what is beyond the "
+        "model's number means all. Fewer leave the first ones to the head's processors.",
+        examples=[999, 5],
+    )
+    threads: t.Layers | None = Field(
+        None, description="Threads of the head. Default: its processors.", examples=[1]
+    )
+    port: t.OnePort = Field(8080, description="Port of the API, on the head.", examples=[8080])
+    rpc_port: t.OnePort = Field(50052, description="Port of the RPC servers.", examples=[50052])
+    clients: t.Source = Field(
+        "cluster", description="Who may use the API: `cluster`, `any`, or a network.", examples=["192.168.1.0/24"]
+    )
+
+
+def options(cluster: Cluster) -> LlamaCpp:
+    assert isinstance(cluster.engine, LlamaCpp)
+    return cluster.engine
+
+
+def head(cluster: Cluster) -> str:
+    """The name of the head."""
+    return options(cluster).head or cluster.nodes[0].name
+
+
+def model(cluster: Cluster) -> str | None:
+    """The model that is served, or None if the spec leaves it open and it is not clear."""
+    if options(cluster).model:
+        return options(cluster).model
+    fitting = [
+        model.name for model in cluster.models if model and model.name and model.name.endswith(KIND.formats)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def ports(cluster: Cluster) -> tuple[Port, ...]:
+    wanted = options(cluster)
+    return (
+        Port("tcp", str(wanted.rpc_port), "cluster", "llama.cpp RPC"),
+        Port("tcp", str(wanted.port), str(wanted.clients), "llama.cpp API"),
+    )
+
+
+def facts(cluster: Cluster) -> dict[str, Any]:
+    wanted = options(cluster)
+    workers = [node for node in cluster.nodes if node.name != head(cluster)]
+    return {
+        "head": head(cluster),
+        "api": {"port": wanted.port},
+        "rpc": {"port": wanted.rpc_port},
+        "workers": [f"{node.address}:{wanted.rpc_port}" for node in workers],
+        "model": model(cluster),
+        "context": wanted.context,
+        "gpu_layers": wanted.gpu_layers,
+        "threads": wanted.threads,
+        "prefix": PREFIX,
+        "libexec": LIBEXEC,
+        "units": {"head": ["llamacpp-server.service"], "worker": ["llamacpp-rpc.service"]},
+    }
+
+
+def check(cluster: Cluster) -> tuple[Finding, ...]:
+    """Mistakes of a spec that chose this engine; values that could not be read are None."""
+    wanted, found = options(cluster), []
+    names = [node.name for node in cluster.nodes if node and node.name]
+    if wanted.head and names and wanted.head not in names:
+        found.append(Finding(("engine", "head"), f"no node is called {wanted.head}", f"nodes: {', '.join(names)}"))
+    models = [model.name for model in cluster.models if model and model.name]
+    if wanted.model and wanted.model not in models:
+        hint = f"models: {', '.join(models) or 'none'}"
+        found.append(Finding(("engine", "model"), f"no model is called {wanted.model}", hint))
+    elif wanted.model and not wanted.model.endswith(KIND.formats):
+        found.append(
+            Finding(("engine", "model"), f"{wanted.model} is not a GGUF, and llama.cpp loads nothing else")
+        )
+    elif model(cluster) is None:
+        message = "it is not clear which model to serve" if models else "llama.cpp needs a model, a GGUF"
+        found.append(Finding(("engine",), message, "name it: engine: {name: llamacpp, model: …}", (("models",),)))
+    for index, node in enumerate(cluster.nodes):
+        if node and node.address == "dhcp":
+            message = "llama.cpp names its workers by address, and dhcp gives none that is known before"
+            found.append(Finding(("nodes", index, "address"), message, "give it a static address"))
+    return tuple(found)
+
+
+KIND = Kind(
+    options=LlamaCpp,
+    part=Part(
+        prefix=PREFIX,
+        release="forky",
+        names=("base-files", "llama.cpp-tools", "llama.cpp-tools-extra", "libggml0-backend-rpc"),
+    ),
+    formats=(".gguf",),
+    ports=ports,
+    facts=facts,
+    check=check,
+    smoke=(("/usr/bin/llama-server", "--version"), (f"{LIBEXEC}/ggml-rpc-server", "--help")),
+)

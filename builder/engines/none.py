@@ -1,0 +1,26 @@
+"""No engine: nodes that are installed, guarded and proven, and left to their owner."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from builder.engines.kind import Kind
+from builder.spec.engine import Engine
+
+
+class NoEngine(Engine):
+    """Nodes without an engine."""
+
+    name: Literal["none"] = Field("none", description="No engine.", examples=["none"])
+
+
+KIND = Kind(
+    options=NoEngine,
+    part=None,
+    formats=(),
+    ports=lambda _cluster: (),
+    facts=lambda _cluster: {},
+    check=lambda _cluster: (),
+)
