@@ -1,6 +1,7 @@
 # Every verb here only prepares the environment and calls the `builder` command; see `make help`.
 CLUSTER ?= examples/quickstart.yaml
 ISO     ?=
+NODES   ?=
 ARGS    ?=
 PYTHON  ?= python3
 VENV    := .venv
@@ -35,7 +36,7 @@ plan: $(READY) ## Show what would be built, without building
 	@$(BIN)/builder plan $(CLUSTER) $(ARGS)
 
 boot-test: $(READY) ## Install a node of CLUSTER (from ISO, if given) in a virtual machine, boot it, check it
-	@$(BIN)/builder boot-test $(CLUSTER) $(if $(ISO),--iso $(ISO)) $(ARGS)
+	@$(BIN)/builder boot-test $(CLUSTER) $(if $(ISO),--iso $(ISO)) $(if $(NODES),--nodes $(NODES)) $(ARGS)
 
 check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, no root
 	$(BIN)/ruff format --check .

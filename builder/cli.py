@@ -23,6 +23,8 @@ from builder.spec.warnings import warnings as spec_warnings
 from builder.status import status as ask_status
 from builder.status import table as status_table
 from builder.verify.boottest import boot_test
+from builder.verify.clusterspec import cluster_test_of
+from builder.verify.clustertest import cluster_test
 from builder.verify.firmware import FirmwareKind
 from builder.verify.machine import MediumKind
 from builder.verify.spec import boot_test_of
@@ -265,6 +267,9 @@ def iso(cluster: Path, out: Path, as_json: bool, cache: Cache) -> None:
     help="The medium to boot.  [default: build it, or take what is built]",
 )
 @click.option("--node", "name", help="Which node to be.  [default: the first]")
+@click.option(
+    "--nodes", "count", type=click.IntRange(min=2), help="Test all of the spec's nodes together; how many."
+)
 @click.option("--firmware", type=click.Choice(["bios", "uefi", "secure-boot"]), default="uefi", show_default=True)
 @click.option(
     "--medium",
@@ -280,6 +285,7 @@ def boot_test_command(
     cache: Cache,
     medium_path: Path | None,
     name: str | None,
+    count: int | None,
     firmware: FirmwareKind,
     medium: MediumKind,
 ) -> None:
@@ -289,17 +295,25 @@ def boot_test_command(
     Writes report.json, junit.xml and the serial logs to <out>/<cluster>/boot-test/<node>-<firmware>/.
     Examples:  builder boot-test examples/quickstart.yaml
                builder boot-test cluster.yaml --node node2 --firmware bios --medium usb
+               builder boot-test examples/llamacpp-pair.yaml --nodes 2
     """
     model = load(cluster)
     names = [node.name for node in model.nodes]
     if name is not None and name not in names:
         raise BuilderError(f"no node {name!r}", hint=f"nodes: {', '.join(names)}", code=Exit.SPEC)
+    if count is not None and count != len(names):
+        hint = "a cluster is joined when all of them are there; test a spec with as many nodes as you mean"
+        raise BuilderError(f"{model.name} has {len(names)} nodes, not {count}", hint=hint, code=Exit.SPEC)
     iso_path = medium_path or build.build_iso(cluster, out, cache).path
     pins = lock.load(lock.path_for(cluster))
-    node = model.node(name or names[0])
-    folder = out / model.name / "boot-test" / f"{node.name}-{firmware}"
-    request = boot_test_of(model, pins, node, iso_path, folder, firmware=firmware, medium=medium)
-    report = boot_test(request, console.say)
+    if count is not None:
+        folder = out / model.name / "boot-test" / f"all-{firmware}"
+        report = cluster_test(cluster_test_of(model, pins, iso_path, folder, firmware=firmware), console.say)
+    else:
+        node = model.node(name or names[0])
+        folder = out / model.name / "boot-test" / f"{node.name}-{firmware}"
+        request = boot_test_of(model, pins, node, iso_path, folder, firmware=firmware, medium=medium)
+        report = boot_test(request, console.say)
     click.echo((folder / "report.json").read_text() if as_json else report.summary())
     if not report.passed:
         raise BuilderError(f"the boot test failed; logs are in {folder}", code=Exit.BOOT)
