@@ -53,10 +53,10 @@ def test_the_menu(planned: plan.Plan, golden: Callable[[str, str], None]) -> Non
 
 def test_command_lines(planned: plan.Plan, golden: Callable[[str, str], None]) -> None:
     kit = BootKit(Path("/kit"))
-    files = {"/builder/manifest.json": Path("/work/a=b"), "/boot/vmlinuz": kit["vmlinuz"]}
-    esp = iso.esp_argvs(kit, Path("/work/early.cfg"), Path("/work/esp.img"), SHA)
-    image = iso.xorriso_argv(SHA, "QUICKSTART", 1_700_000_000, kit, Path("/work/esp.img"), files, Path("/out.iso"))
-    root = base.argv("trixie", ["bash", "sudo"], Path("/work"), mode="root")
+    files = {"/builder/manifest.json": Path("/made/a=b"), "/boot/vmlinuz": kit["vmlinuz"]}
+    esp = iso.esp_argvs(kit, Path("/made/early.cfg"), Path("/made/esp.img"), SHA)
+    image = iso.xorriso_argv(SHA, "QUICKSTART", 1_700_000_000, kit, Path("/made/esp.img"), files, Path("/out.iso"))
+    root = base.argv("trixie", ["bash", "sudo"], Path("/made"), mode="root")
     lines = ["\n  ".join(str(word) for word in argv) for argv in (*esp, image, root)]
     golden("command-lines.txt", "\n".join(lines) + "\n")
 
