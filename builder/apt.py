@@ -8,7 +8,6 @@ that mmdebstrap installs from without a network.
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import unquote
 
 from builder.distributions import Distribution
 from builder.errors import BuilderError, Exit
+from builder.files import link_or_copy
 from builder.mirror import Mirror
 from builder.run import run
 
@@ -119,10 +119,7 @@ def repository(folder: Path, packages: Sequence[Package], blobs: Mapping[str, Pa
     folder.chmod(0o755)  # in unshare mode apt reads it as another user
     for package in packages:
         target = folder / package.file_name
-        try:
-            target.hardlink_to(blobs[package.sha256])
-        except OSError:
-            shutil.copyfile(blobs[package.sha256], target)
+        link_or_copy(blobs[package.sha256], target)
         target.chmod(0o644)
     _index(folder, "Packages", ["packages", "."])
     # mmdebstrap looks for essential packages in the suite that it was told, so the archive must say its name.

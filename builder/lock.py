@@ -16,7 +16,6 @@ from typing import Any
 
 from builder import apt, engines, hub, mirror
 from builder.cache import Cache
-from builder.canonical import digest
 from builder.console import bar
 from builder.distributions import Distribution, distribution, other_release
 from builder.errors import BuilderError, Exit
@@ -54,10 +53,6 @@ class Lock:
     models: tuple[LockedModel, ...]
     engine: tuple[apt.Package, ...] = ()
     commits: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def digest(self) -> str:
-        return digest(to_json(self))
 
 
 def target_of(cluster: Cluster) -> Distribution:
