@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 
 # What an example needs besides what is in the repository.
-ifeq ($(CLUSTER),examples/llamacpp-pair.yaml)
+ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
 iso plan boot-test: examples/models/tiny.gguf
 endif
 
