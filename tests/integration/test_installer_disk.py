@@ -127,8 +127,8 @@ def test_file_systems_have_the_uuids_that_fstab_names(tmp_path: Path) -> None:
     ]
     assert [row[1:4] for row in rows] == [
         ["/", "ext4", "errors=remount-ro"],
-        ["/boot/efi", "vfat", "umask=0077"],
-        ["/srv/models", "ext4", "ro,nodev,nosuid,noexec"],
+        ["/boot/efi", "vfat", "umask=0077,nofail"],
+        ["/srv/models", "ext4", "ro,nodev,nosuid,noexec,nofail,x-systemd.device-timeout=5min"],
     ]
 
 
