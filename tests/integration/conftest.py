@@ -1,0 +1,8 @@
+"""Fixtures that several files of these tests use; each is described where it is made."""
+
+from __future__ import annotations
+
+from tests.integration.hublab import cache, content, server
+from tests.integration.imagelab import layers
+
+__all__ = ["cache", "content", "layers", "server"]
