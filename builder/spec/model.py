@@ -167,7 +167,7 @@ class Node(Section):
     disk: Disk | None = Field(None, description="Its disk, instead of `storage.disk`.")
     memory: t.Size | None = Field(
         None,
-        description="Its memory for weights (RAM, or that of its GPUs), to tell beforehand whether a model fits.",
+        description="Its memory for the model (RAM, or that of its GPUs), to tell beforehand whether that fits.",
         examples=["24G"],
     )
 

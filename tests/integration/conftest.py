@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from tests.integration.hublab import cache, content, server
 from tests.integration.imagelab import layers
+from tests.integration.nodelab import lab, usr
 
-__all__ = ["cache", "content", "layers", "server"]
+__all__ = ["cache", "content", "lab", "layers", "server", "usr"]

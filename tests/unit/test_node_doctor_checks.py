@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "overlays/site/rootfs/usr/lib/builder"))
-checks = importlib.import_module("doctor.checks")
-facts_module = importlib.import_module("doctor.facts")
-model = importlib.import_module("doctor.model")
-report = importlib.import_module("doctor.report")
+from tests import nodetools
+
+checks = nodetools.module("checks")
+facts_module = nodetools.module("facts")
+model = nodetools.module("model")
+report = nodetools.module("report")
 
 PLAN, OLD = "a" * 64, "b" * 64
 CLUSTER = {

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "overlays/site/rootfs/usr/lib/builder"))
-banner = importlib.import_module("doctor.banner")
-llamacpp = importlib.import_module("doctor.engines.llamacpp")
-none = importlib.import_module("doctor.engines.none")
-looks = importlib.import_module("doctor.look")
-net = importlib.import_module("doctor.net")
-watch = importlib.import_module("doctor.watch")
+from tests import nodetools
+
+banner = nodetools.module("banner")
+engines = nodetools.module("engines")
+llamacpp = nodetools.module("engines.llamacpp")
+looks = nodetools.module("look")
+net = nodetools.module("net")
+node = nodetools.module("node")
+watch = nodetools.module("watch")
 
 ALL: dict[str, str | None] = {"node1": None, "node2": None}
 ONE: dict[str, str | None] = {"node1": None, "node2": "no answer"}
@@ -161,6 +161,11 @@ def test_members_of_llamacpp(look: Look, reasons: tuple[str, ...]) -> None:
         assert found is None if wanted == "" else wanted in found
 
 
+def test_an_engine_that_the_image_lacks_is_named() -> None:
+    with pytest.raises(node.UnknownError, match=r"cluster\.json names the engine exo, and this image has nothing"):
+        engines.of({"engine": {"name": "exo"}})
+
+
 @pytest.mark.parametrize(
     ("look", "units"),
     [
@@ -182,12 +187,6 @@ def test_units_and_doors_by_role() -> None:
     assert llamacpp.units(CLUSTER, "node3") == ("llamacpp-rpc.service",)
     assert [(door.port, door.serial) for door in llamacpp.doors(CLUSTER, "node1")] == [(8080, False)]
     assert [(door.port, door.serial) for door in llamacpp.doors(CLUSTER, "node2")] == [(50052, True)]
-
-
-def test_every_engine_has_the_same_shape() -> None:
-    for engine in (llamacpp, none):
-        for name in ("NAME", "MULTICAST", "units", "doors", "url", "members", "mend", "complete"):
-            assert hasattr(engine, name), (engine, name)
 
 
 def test_the_kernel_s_table_of_connections() -> None:

@@ -24,7 +24,7 @@ def main(root: Path = Path("/")) -> int:
         cluster, me, plan = node.cluster(root), node.name(root), node.manifest(root)["plan"]
         engine = engines.of(cluster)
         node.address(cluster, me)
-    except (node.UnknownError, ModuleNotFoundError) as error:
+    except node.UnknownError as error:
         print(f"cannot watch the cluster: {error}", file=sys.stderr, flush=True)
         return 1
     if engine.NAME == "none":
