@@ -82,6 +82,39 @@ def test_the_cluster_joins_loses_a_worker_and_gets_it_back(lab: tuple[Node, Node
     assert not (one.root / "run/motd.d/builder").exists()
 
 
+A, B = "a" * 12, "b" * 12
+
+
+def test_a_node_of_another_plan_is_refused_where_the_spec_says_so(lab: tuple[Node, Node], tmp_path: Path) -> None:
+    """All else is well, so that without the rule they would have joined (see above)."""
+    one, two = lab
+    rule = {"port": 50051, "mixed_plans": "refuse"}
+    make_root(one.root, "node1", plan="a" * 64, join=rule)
+    make_root(two.root, "node2", plan="b" * 64, join=rule)
+    said = {one: tmp_path / "node1.log", two: tmp_path / "node2.log"}
+    with ExitStack() as stack:
+        program(stack, two, WORKER)
+        program(stack, one, HEAD)
+        old = joining(stack, two, said[two])
+        eventually(listening(two, 50051))
+        joining(stack, one, said[one])
+        refused = f"node2: has plan {B}, and node1 has {A}"
+        eventually(lambda: f"builder-not-joined 1/2 {'a' * 64}: {refused}\n" in said[one].read_text())
+        mutual = f"node1: has plan {A}, and node2 has {B}; {refused}"
+        eventually(lambda: f"builder-not-joined 0/2 {'b' * 64}: {mutual}\n" in said[two].read_text())
+        assert refused in (one.root / "run/motd.d/builder").read_text()
+        found = one.doctor()
+        assert (found["joined"]["what"], found["joined"]["why"]) == ("joined 1/2", refused)
+        assert found["plan"]["what"] == "node2: another plan than here, which the spec refuses"
+
+        old.terminate()
+        old.wait()
+        make_root(two.root, "node2", plan="a" * 64, join=rule)  # reinstalled from the same stick
+        joining(stack, two, said[two])
+        eventually(lambda: f"builder-joined 2/2 {'a' * 64}\n" in said[one].read_text())
+    assert f"builder-joined 2/2 {'b' * 64}" not in said[two].read_text()
+
+
 def test_looking_costs_a_serving_worker_no_place_in_its_queue(lab: tuple[Node, Node], tmp_path: Path) -> None:
     one, two = lab
     with ExitStack() as stack:

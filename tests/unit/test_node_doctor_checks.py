@@ -160,6 +160,18 @@ def test_plans_that_differ(peers: dict[str, Any], kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rule", "said"), [("flag", "than here"), ("refuse", "than here, which the spec refuses")]
+)
+def test_plans_that_differ_are_a_problem_either_way(rule: str, said: str) -> None:
+    """``members`` has the refusal already; this check says what to do about it."""
+    found = facts(peers={"node2": peer(says={"plan": OLD})}, cluster={"join": {"mixed_plans": rule}})
+    results = checks.all_of(found)
+    assert results["plan"].what == f"node2: another plan {said}"
+    assert "reinstall" in results["plan"].do
+    assert report.exit_code(results) == 1
+
+
+@pytest.mark.parametrize(
     ("ahead", "what", "why"),
     [
         ({"node2": 1.9}, None, None),

@@ -13,6 +13,7 @@ banner = nodetools.module("banner")
 engines = nodetools.module("engines")
 llamacpp = nodetools.module("engines.llamacpp")
 looks = nodetools.module("look")
+membership = nodetools.module("members")
 net = nodetools.module("net")
 node = nodetools.module("node")
 watch = nodetools.module("watch")
@@ -159,6 +160,69 @@ def test_members_of_llamacpp(look: Look, reasons: tuple[str, ...]) -> None:
     assert list(members) == ["node1", "node2", "node3"]
     for found, wanted in zip(members.values(), reasons, strict=True):
         assert found is None if wanted == "" else wanted in found
+
+
+A, B = "a" * 64, "b" * 64
+
+
+class Answers(Look):
+    """A head that finds everybody in; ``plans`` are those of the nodes that answer."""
+
+    def __init__(self, plans: dict[str, str]) -> None:
+        super().__init__("node1", 200, {"node2": UP, "node3": UP}, {"node2", "node3"})
+        self.plans = plans
+
+    def ask(self, name: str) -> dict[str, Any] | None:
+        said = super().ask(name)
+        return None if said is None or name not in self.plans else {**said, "plan": self.plans[name]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "plans", "members"),
+    [
+        ("flag", {"node2": A, "node3": B}, {"node1": None, "node2": None, "node3": None}),
+        ("refuse", {"node2": A, "node3": A}, {"node1": None, "node2": None, "node3": None}),
+        (
+            "refuse",
+            {"node2": A, "node3": B},
+            {"node1": None, "node2": None, "node3": "has plan bbbbbbbbbbbb, and node1 has aaaaaaaaaaaa"},
+        ),
+        (
+            "refuse",
+            {"node2": B},
+            {
+                "node1": None,
+                "node2": "has plan bbbbbbbbbbbb, and node1 has aaaaaaaaaaaa",
+                "node3": "no answer from 10.77.0.13:50051",
+            },
+        ),
+    ],
+)
+def test_a_node_of_another_plan_is_refused_if_the_spec_says_so(
+    rule: str, plans: dict[str, str], members: dict[str, str | None]
+) -> None:
+    assert membership.seen({**CLUSTER, "join": {"mixed_plans": rule}}, Answers(plans), A) == members
+
+
+def test_a_refused_node_is_named_with_both_plans() -> None:
+    refused = membership.of_one_plan(ALL, {"node2": B}, "node1", A)
+    assert watch.headline(refused, A) == (
+        f"builder-not-joined 1/2 {A}: node2: has plan bbbbbbbbbbbb, and node1 has aaaaaaaaaaaa"
+    )
+
+
+def test_the_plan_is_the_first_reason_and_never_one_s_own() -> None:
+    members = {"node1": None, "node2": "nothing listens"}
+    assert membership.of_one_plan(members, {"node2": B}, "node1", A)["node2"].startswith("has plan bbbb")
+    assert membership.of_one_plan(members, {"node2": A}, "node1", A) == members
+    assert membership.of_one_plan(members, {}, "node1", A) == members
+
+
+def test_nodes_whose_cluster_says_nothing_of_plans_are_flagged_only() -> None:
+    assert not node.refuses_mixed_plans(CLUSTER)
+    assert (
+        membership.seen({**CLUSTER, "join": {"mixed_plans": "refuse"}, "engine": {"name": "none"}}, None, A) == {}
+    )
 
 
 def test_an_engine_that_the_image_lacks_is_named() -> None:

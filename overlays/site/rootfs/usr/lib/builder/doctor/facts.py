@@ -13,7 +13,7 @@ import re
 import threading
 from pathlib import Path
 
-from . import engines, net, node
+from . import engines, members, net, node
 from .commands import Done, run
 from .look import Look
 from .model import Door, Facts, Link, Peer, Unit
@@ -55,7 +55,7 @@ def gather(root: Path = Path("/")) -> Facts:
         models=models,
         unhashed=unhashed,
         gpus=_gpus(cluster, limits),
-        members=engine.members(cluster, look) or None,
+        members=members.seen(cluster, look, manifest["plan"]) or None,
         limits=limits,
     )
 
