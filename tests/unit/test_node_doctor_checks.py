@@ -280,6 +280,18 @@ def test_the_line_that_explains_a_crash(log: str, line: str) -> None:
     assert facts_module.last_error(log) == line
 
 
+def test_what_the_verifier_said_of_models() -> None:
+    log = (
+        "tiny.gguf: verified\norg--name/a b/x-00001-of-00002.gguf: missing\n"
+        "y.gguf: 3 bytes, should be 4\nz: w.gguf: damaged: sha256 aa, should be bb\nTraceback: missing it\n"
+    )
+    assert facts_module.parse_models(log) == {
+        "org--name/a b/x-00001-of-00002.gguf": "missing",
+        "y.gguf": "3 bytes, should be 4",
+        "z: w.gguf": "damaged: sha256 aa, should be bb",
+    }
+
+
 def test_links_as_ip_prints_them() -> None:
     shown = (
         '[{"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"addr_info":[{"family":"inet","local":"127.0.0.1"}]},'

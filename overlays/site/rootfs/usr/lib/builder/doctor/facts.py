@@ -22,7 +22,7 @@ HASHED_BY_US = 256 << 20  # bytes of models that are hashed here; of more, build
 SSH = 22
 ROOT_NEEDED = "needs root: sudo node-doctor"
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts")
-_SAID_OF_A_MODEL = re.compile(r"^(\S+): (missing|damaged: .*|\d+ bytes, should be \d+)$")
+_SAID_OF_A_MODEL = re.compile(r"^(.+?): (missing|damaged: .*|\d+ bytes, should be \d+)$")
 
 
 def gather(root: Path = Path("/")) -> Facts:
@@ -192,7 +192,12 @@ def _said_of_models() -> dict[str, str]:
     log = run(
         "journalctl", "--boot", "--quiet", "--no-pager", "--output", "cat", "_SYSTEMD_UNIT=builder-models.service"
     )
-    return {match[1]: match[2] for line in log.out.splitlines() if (match := _SAID_OF_A_MODEL.match(line))}
+    return parse_models(log.out)
+
+
+def parse_models(log: str) -> dict[str, str]:
+    """What builder-models.service complained of, by the file's name, which may have blanks in it. Pure."""
+    return {match[1]: match[2] for line in log.splitlines() if (match := _SAID_OF_A_MODEL.match(line))}
 
 
 def _complaint(path: Path, file: dict, *, hashing: bool) -> str | None:
