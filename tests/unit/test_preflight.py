@@ -99,16 +99,16 @@ def llamacpp(memory: str, options: str) -> Cluster:
     return loads(f"{text}engine: {{name: llamacpp, {options}}}\n")
 
 
-@pytest.mark.parametrize(("memory", "fits"), [("1G", True), ("524M", True), ("523M", False)])
+@pytest.mark.parametrize(("memory", "fits"), [("1G", True), ("522M", True), ("521M", False)])
 def test_an_engine_needs_memory_for_the_model_it_serves(memory: str, fits: bool) -> None:
-    """Both nodes together: the weights, and 12 MiB each for what runs there. The larger model does not count.
+    """Both nodes together: the weights, and 10 MiB each for what runs there. The larger model does not count.
 
     What context and buffers take is told, and refuses nothing: it is an estimate.
     """
     spec = llamacpp(memory, "model: a.gguf, context: 4096")
     found = preflight.check(spec, pins(spec))
-    assert row(found, "memory").least == GIB + 2 * 12 * MIB
-    assert row(found, "memory").need == GIB + 2 * 12 * MIB + 2 * 256 * MIB + 4096 * 128 * 1024
+    assert row(found, "memory").least == GIB + 2 * 10 * MIB
+    assert row(found, "memory").need == GIB + 2 * 10 * MIB + 2 * 256 * MIB + 4096 * 128 * 1024
     assert str(row(found, "memory")).endswith("(weights of a.gguf 1.0 GiB, all nodes together)")
     assert (found.mistakes == ()) == fits
 
@@ -128,7 +128,7 @@ def test_a_node_that_cannot_even_hold_the_engine_is_named() -> None:
     nodes = (spec.nodes[0], spec.nodes[1].model_copy(update={"memory": 8 * MIB}))
     (mistake,) = preflight.check(spec.model_copy(update={"nodes": nodes}), pins(spec)).mistakes
     assert mistake.path == "nodes[1].memory"
-    assert mistake.message == "the memory of node2 needs 12.0 MiB, and has 8.0 MiB"
+    assert mistake.message == "the memory of node2 needs 10.0 MiB, and has 8.0 MiB"
 
 
 def test_what_the_lock_did_not_find_is_a_mistake_too() -> None:

@@ -25,8 +25,8 @@ PREFIX = "/opt/llamacpp"
 LIBEXEC = "/usr/libexec/x86_64-linux-gnu/llama/bin"
 
 MIB = 1 << 20
-# Measured: what a worker takes with the tests' tiny model in it. No model runs with less.
-PROGRAM = 12 * MIB
+# Measured: what a worker takes with the tests' tiny model, beside its weights. No model runs with less.
+PROGRAM = 10 * MIB
 # Estimates, as the model's architecture is not known before it is loaded. A node's buffers are about those of one
 # batch: 512 tokens over a vocabulary of 128,000, 4 bytes each. A token of context is what it takes in Llama 3 8B
 # (32 layers, keys and values of 8 heads of 128 numbers, 2 bytes each): a 1B model takes a quarter of that.
