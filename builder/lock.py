@@ -54,6 +54,11 @@ class Lock:
     engine: tuple[apt.Package, ...] = ()
     commits: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def files(self) -> dict[str, int]:
+        """Every model file's name and size in bytes."""
+        return {model.name: model.size for model in self.models}
+
 
 def target_of(cluster: Cluster) -> Distribution:
     """The release that a cluster's nodes run."""
@@ -163,6 +168,11 @@ def to_json(lock: Lock) -> dict[str, Any]:
         "engine": [dataclasses.asdict(package) for package in lock.engine],
         "packages": [dataclasses.asdict(package) for package in lock.packages],
     }
+
+
+def belongs(lock: Lock, cluster: Cluster) -> bool:
+    """Whether a lock answers this spec."""
+    return all(lock.asks.get(key) == value for key, value in asks_of(cluster).items())
 
 
 def require_belongs(lock: Lock, cluster: Cluster, path: Path) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 from builder import engines, firewall, render, seeds
 from builder.canonical import code_digest, digest, resource_digest
 from builder.distributions import Distribution
-from builder.lock import Lock, LockedModel, target_of
+from builder.errors import Mistake, SpecError
+from builder.lock import Lock, LockedModel, belongs, target_of
 from builder.spec.model import Cluster, Node
+from builder.spec.read import dotted
 
 FORMAT = 1
 MIB = 1 << 20
@@ -131,8 +133,14 @@ class Plan:
 
 
 def make(cluster: Cluster, lock: Lock | None) -> Plan:
-    """The plan for a cluster; without a lock it can be looked at but not built."""
-    context = site_context(cluster)
+    """The plan for a cluster; without a lock it can be looked at but not built.
+
+    Raises SpecError if the spec asks for something that is not in what the lock found.
+    """
+    wrong = mistakes(cluster, lock)
+    if wrong:
+        raise SpecError(f"{cluster.name} with its lock", wrong)
+    context = site_context(cluster, lock)
     site = (*render.overlay("site", context), *render.overlay(engines.of(cluster).overlay, context))
     shared = seeds.user_data(cluster)
     return Plan(
@@ -145,27 +153,36 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
     )
 
 
-def site_context(cluster: Cluster) -> dict[str, Any]:
-    """What the templates of ``overlays/site`` may use."""
+def mistakes(cluster: Cluster, lock: Lock | None) -> tuple[Mistake, ...]:
+    """What only a lock shows to be wrong with a loaded spec. A lock of another spec shows nothing."""
+    if lock is None or not belongs(lock, cluster):
+        return ()
+    found = engines.of(cluster).check(cluster, lock.files)
+    return tuple(Mistake(0, dotted(one.path), one.message, one.hint) for one in found)
+
+
+def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
+    """What the templates of ``overlays/site`` and of the engine's overlay may use."""
+    facts = node_facts(cluster, lock)
     return {
         "cluster": cluster,
         "rules": firewall.rules(cluster),
         "consoles": consoles(cluster),
         "serial": _serial(cluster),
-        "engine": engines.of(cluster).facts(cluster),
-        "facts": node_facts(cluster),
+        "engine": facts["engine"],
+        "facts": facts,
     }
 
 
-def node_facts(cluster: Cluster) -> dict[str, Any]:
+def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """What every node knows of its cluster: ``/etc/builder/cluster.json``."""
     kind = engines.of(cluster)
     return {
         "cluster": cluster.name,
         "subnet": str(cluster.network.subnet),
         "nodes": [{"name": node.name, "address": str(node.address)} for node in cluster.nodes],
-        "engine": {"name": kind.name, **kind.facts(cluster)},
-        "join": {"port": int(engines.JOIN.ports)},
+        "engine": {"name": kind.name, **kind.facts(cluster, lock.files if lock else None)},
+        "join": {"port": int(engines.JOIN.ports), "mixed_plans": cluster.join.mixed_plans},
         "ports": [dataclasses.asdict(rule) for rule in firewall.rules(cluster)],
     }
 
@@ -216,7 +233,9 @@ def _engine(cluster: Cluster, lock: Lock | None) -> Layer | None:
     if kind.part is None:
         return None
     inputs = {
-        "code": code_digest("layers/engine.py", "layers/squashfs.py", f"engines/{kind.name}.py"),
+        "code": code_digest("layers/engine.py", "layers/squashfs.py"),
+        "part": dataclasses.asdict(kind.part),
+        "smoke": kind.smoke,
         "packages": [package.sha256 for package in lock.engine] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }

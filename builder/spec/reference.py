@@ -51,6 +51,7 @@ WORDS = {
     "package": "package names",
     "release": "text",
     "file_name": "file name",
+    "model_path": "name of a model's file",
     "repo": "`org/name`",
     "revision": "text",
     "file_glob": "glob",

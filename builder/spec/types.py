@@ -76,6 +76,7 @@ Archive = Annotated[str, AfterValidator(netrules.archive), _string(netrules.HTTP
 Package = Annotated[str, AfterValidator(rules.package), _string(rules.PACKAGE)]
 Release = Annotated[str, AfterValidator(rules.release), _string(r"^([a-z]+|[0-9]+(\.[0-9]+)?)$")]
 FileName = Annotated[str, AfterValidator(rules.file_name), _string(rules.FILE_NAME)]
+ModelPath = Annotated[str, AfterValidator(rules.model_path), _string(rules.MODEL_PATH)]
 Repo = Annotated[str, AfterValidator(rules.repo), _string(rules.REPO)]
 Revision = Annotated[str, AfterValidator(rules.revision), _string(r"^[A-Za-z0-9_][A-Za-z0-9_./+-]*$")]
 FileGlob = Annotated[str, AfterValidator(rules.file_glob), _string(minLength=1)]

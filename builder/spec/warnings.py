@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder import engines
 from builder.spec.model import Cluster
 
 
@@ -20,6 +21,8 @@ def warnings(cluster: Cluster) -> tuple[str, ...]:
     for path, disk in wishes:
         if disk.largest and disk.may_overwrite:
             found.append(f"{path}: the largest disk is wiped whatever it holds; naming it by serial is safer")
+    if cluster.join.mixed_plans == "refuse" and not engines.ports(cluster):
+        found.append("join.mixed_plans: without an engine nothing joins, so nothing is refused")
     for i, model in enumerate(cluster.models):
         if model.url and model.url.startswith("http:") and model.sha256 is None:
             found.append(f"models[{i}]: {model.name} comes by plain http, and no sha256 guards it")

@@ -70,6 +70,6 @@ def facts(planned: plan.Plan) -> dict[str, Any]:
         "user": cluster.access.user,
         "ssh_keys": list(cluster.access.ssh_keys),
         "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in planned.models],
-        "engine": plan.node_facts(cluster)["engine"],
+        "engine": plan.node_facts(cluster, planned.lock)["engine"],
         "openings": [rule.as_nft for rule in firewall.rules(cluster)],
     }

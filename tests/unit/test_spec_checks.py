@@ -146,6 +146,7 @@ WARNINGS = [
         "storage: {disk: {largest: true, overwrite: true}}\n",
         "storage.disk: the largest disk is wiped whatever it holds; naming it by serial is safer",
     ),
+    ("join: {mixed_plans: refuse}\n", "join.mixed_plans: without an engine nothing joins, so nothing is refused"),
     ("models: [{name: x, url: 'http://h/x'}]\n", "models[0]: x comes by plain http, and no sha256 guards it"),
 ]
 
