@@ -139,17 +139,24 @@ def get_size(url: str) -> int | None:
         told = reply.headers.get("Content-Length", "")
         return int(told) if reply.ok and told.isdecimal() else None
 
-    return _ask(url, use, method="HEAD", headers={"Accept-Encoding": "identity"}, allow_redirects=True)
+    return _ask(url, use, method="HEAD", any_answer=True, headers={"Accept-Encoding": "identity"})
 
 
-def _ask(url: str, use: Callable[[requests.Response], _T], *, method: str = "GET", **options: Any) -> _T:
-    """Ask until there is an answer that ``use`` can take: a good one, or one that asking again would not mend."""
+def _ask(
+    url: str,
+    use: Callable[[requests.Response], _T],
+    *,
+    method: str = "GET",
+    any_answer: bool = False,
+    **options: Any,
+) -> _T:
+    """Ask until ``use`` can take the answer: a good one, one that asking again would not mend, or any at all."""
     complaint = ""
     for wait in _pauses():
         threading.Event().wait(wait)
         try:
             with requests.request(method, url, timeout=_TIMEOUT, **options) as reply:
-                if reply.ok or _is_final(reply, url):
+                if reply.ok or any_answer or _is_final(reply, url):
                     return use(reply)
                 complaint = _answer(reply)
         except requests.RequestException as error:
