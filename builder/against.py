@@ -17,6 +17,10 @@ from builder.media.payload import Payload
 from builder.plan import Plan
 
 _SPECIAL = ("files", "layers", "models", "nodes", "packages", "plan")
+_UNLISTED = (
+    "what differs is nothing that a medium lists: the archive's date, a rendered file of the site layer, an engine's "
+    "package, or the builder's own code or templates"
+)
 _ABSENT = "nothing"
 _SHOWN = 40  # differences
 _ID = 12  # digits of a plan's id that are shown
@@ -51,9 +55,7 @@ def differences(there: Payload | None, now: Payload) -> tuple[str, ...]:
     if old["plan"] != new["plan"]:
         found.insert(0, f"plan: {old['plan'][:_ID]} on the medium, {new['plan'][:_ID]} now")
         if len(found) == 1:
-            found.append(
-                "what differs is a rendered file of the site layer, or the builder's own code or templates"
-            )
+            found.append(_UNLISTED)
     return tuple(found)
 
 
@@ -68,12 +70,12 @@ def table(spec: str, differs: Sequence[str]) -> str:
 def _nodes(there: Payload, now: Payload) -> Iterator[str]:
     old = {node["name"]: node for node in there.manifest["nodes"]}
     new = {node["name"]: node for node in now.manifest["nodes"]}
-    yield from (f"node {name}: on the medium, not in the spec" for name in old if name not in new)
+    yield from (f"{name}: on the medium, not in the spec" for name in old if name not in new)
     for name in new:
         if name in old:
-            yield from (f"node {name}: {change}" for change in _node(there, now, old[name], new[name]))
+            yield from (f"{name}: {change}" for change in _node(there, now, old[name], new[name]))
         else:
-            yield f"node {name}: in the spec, not on the medium"
+            yield f"{name}: in the spec, not on the medium"
 
 
 def _node(there: Payload, now: Payload, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
