@@ -18,8 +18,8 @@ from builder.plan import Plan
 
 _SPECIAL = ("files", "layers", "models", "nodes", "packages", "plan")
 _UNLISTED = (
-    "what differs is nothing that a medium lists: the archive's date, a rendered file of the site layer, an engine's "
-    "package, or the builder's own code or templates"
+    "what differs is nothing that a medium lists: the archive's date, a rendered file of the site layer, a "
+    "package of the engine, or the builder's own code or templates"
 )
 _ABSENT = "nothing"
 _SHOWN = 40  # differences
@@ -70,12 +70,17 @@ def table(spec: str, differs: Sequence[str]) -> str:
 def _nodes(there: Payload, now: Payload) -> Iterator[str]:
     old = {node["name"]: node for node in there.manifest["nodes"]}
     new = {node["name"]: node for node in now.manifest["nodes"]}
+    before, after = _digests(there), _digests(now)
     yield from (f"{name}: on the medium, not in the spec" for name in old if name not in new)
     for name in new:
-        if name in old:
-            yield from (f"{name}: {change}" for change in _node(there, now, old[name], new[name]))
-        else:
+        if name not in old:
             yield f"{name}: in the spec, not on the medium"
+            continue
+        yield from (f"{name}: {change}" for change in _node(there, now, old[name], new[name]))
+        was, now_is = before.get(old[name]["seed"], {}), after.get(new[name]["seed"], {})
+        changed = sorted(file for file in was.keys() | now_is.keys() if was.get(file) != now_is.get(file))
+        if changed:
+            yield f"{name}: its seed differs: {', '.join(changed)}"
 
 
 def _node(there: Payload, now: Payload, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -87,20 +92,15 @@ def _node(there: Payload, now: Payload, old: Mapping[str, Any], new: Mapping[str
     addresses = address_of(there, old["seed"]), address_of(now, new["seed"])
     if addresses[0] != addresses[1]:
         yield f"address {addresses[0]} on the medium, {addresses[1]} now"
-    before, after = _digests(there, old["seed"]), _digests(now, new["seed"])
-    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    if changed:
-        yield f"its seed differs: {', '.join(changed)}"
 
 
-def _digests(side: Payload, folder: str) -> dict[str, str]:
-    """The digest of each file in a folder of the payload, by file name."""
-    start = f"{folder}/"
-    return {
-        entry["path"].removeprefix(start): entry["sha256"]
-        for entry in side.manifest["files"]
-        if entry["path"].startswith(start)
-    }
+def _digests(side: Payload) -> dict[str, dict[str, str]]:
+    """Folder of the payload → file name → digest."""
+    found: dict[str, dict[str, str]] = {}
+    for entry in side.manifest["files"]:
+        folder, _, name = entry["path"].rpartition("/")
+        found.setdefault(folder, {})[name] = entry["sha256"]
+    return found
 
 
 def _packages(old: list[dict[str, str]], new: list[dict[str, str]]) -> Iterator[str]:

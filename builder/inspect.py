@@ -25,7 +25,7 @@ from builder.media.liveiso import CASPER, CATALOGUE, INFO, MENUS, Source
 from builder.media.payload import FOLDER, Payload
 from builder.unattended import Document, Seed, verdict
 
-MANIFEST = f"{FOLDER}/manifest.json"
+MANIFEST = liveiso.OURS
 INITRAMFS = "/boot/initramfs.img"
 SMALL = 1 << 20  # bytes; a larger file tells nothing that a person would read
 _PIN = re.compile(rb"etc/builder/manifest\.sha256\0+([0-9a-f]{64})\n")

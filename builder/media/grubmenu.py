@@ -50,8 +50,8 @@ def _entries(text: str) -> Iterator[Entry]:
             continue
         if bare.startswith("}") and open_blocks:
             open_blocks.pop()
-        if bare.endswith("{"):
-            title = _OPENS.match(line)
+        title = _OPENS.match(line)
+        if title or bare.endswith("{"):
             open_blocks.append(next(filter(None, title.groups()), "") if title else None)
         words = _words(bare)
         if len(words) < 2 or words[0] not in _COMMANDS:
