@@ -195,7 +195,7 @@ def address_of(payload: Payload, seed: str) -> str | None:
     """The first address in a seed's network-config (netplan), or ``dhcp``; None if that says neither."""
     text = payload.files.get(f"{seed}/network-config")
     try:
-        cards = yaml.safe_load(text)["ethernets"].values() if isinstance(text, bytes) else ()
+        cards = _load(text)["ethernets"].values() if isinstance(text, bytes) else ()
         for card in cards:
             if card.get("addresses"):
                 return str(card["addresses"][0]).partition("/")[0]
@@ -204,6 +204,11 @@ def address_of(payload: Payload, seed: str) -> str | None:
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return None
     return None
+
+
+def _load(text: bytes) -> Any:
+    """There may be a thousand of them, and the loader in C is ten times faster."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _listed(paths: Iterable[str], listed: Mapping[str, Any]) -> Iterator[Blob]:
