@@ -28,9 +28,7 @@ _ID = 12  # digits of a plan's id that are shown
 
 def wanted(plan: Plan) -> Payload:
     """What the plan would put on a medium, as far as it is known without a build."""
-    files: dict[str, bytes] = {
-        f"seeds/{node}/{name}": text for node, seed in plan.seeds.items() for name, text in seed.items()
-    }
+    files = plan.texts
     entries = [
         {"path": path, "size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
         for path, text in sorted(files.items())

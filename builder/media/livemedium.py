@@ -13,7 +13,6 @@ from builder.media.catalog import Source
 from builder.media.grubconfig import Menu
 from builder.media.payload import Payload
 from builder.plan import Plan
-from builder.render import dump_yaml
 from builder.run import run
 
 # unsquashfs -lln: mode, owner/group, size, …; only files have bytes.

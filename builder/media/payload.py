@@ -41,8 +41,7 @@ def make(plan: Plan, layers: Mapping[str, Path], models: Mapping[str, Path]) -> 
     """Gather the payload. ``layers``: file name → squashfs; ``models``: sha256 → file."""
     files: dict[str, Path | bytes] = {f"layers/{name}": path for name, path in layers.items()}
     files |= {f"models/{model.sha256}": models[model.sha256] for model in plan.models}
-    for node, seed in plan.seeds.items():
-        files |= {f"seeds/{node}/{name}": text for name, text in seed.items()}
+    files |= plan.texts
     known = {f"models/{model.sha256}": model.sha256 for model in plan.models}
     return Payload(manifest(plan, [_entry(path, file, known) for path, file in sorted(files.items())]), files)
 
@@ -64,6 +63,7 @@ def manifest(plan: Plan, files: list[dict[str, Any]]) -> dict[str, Any]:
                 "match": node.match.model_dump(mode="json", exclude_none=True),
                 "disk": planning.disk(plan.cluster, node),
                 "seed": f"seeds/{node.name}",
+                **({"autoinstall": planning.document_path(node.name)} if plan.documents else {}),
             }
             for node in plan.cluster.nodes
         ],
