@@ -127,7 +127,7 @@ def make(
         if hwe:
             content |= {"/casper/hwe-vmlinuz": kernel, "/casper/hwe-initrd": initrd}
         content |= {f"/{path.lstrip('/')}": file for path, file in files.items()}
-        content["/md5sum.txt"] = md5sums(content)
+        content.setdefault("/md5sum.txt", md5sums(content))
         _esp(parts, work)
         argv = xorriso_argv(release, parts.hybrid, work / "esp.img", _staged(content, work), target, joliet=joliet)
         run(argv, step="writing the fixture ISO", env={"SOURCE_DATE_EPOCH": str(EPOCH)})
