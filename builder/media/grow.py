@@ -78,12 +78,10 @@ def commands(
 ) -> str:
     """The whole script for xorriso, one command a line. Pure; same input gives the same image.
 
-    ``files``: path on the medium → file on this machine. Without weights xorriso would lay the files out by
-    their inode numbers.
+    ``files``: path on the medium → file on this machine. xorriso lays them out in the order of their paths.
     """
     date = f"{datetime.fromtimestamp(epoch, UTC):%Y%m%d%H%M%S}00"
     paths = sorted(files)
-    weights = {files[path]: -index for index, path in reversed(list(enumerate(paths)))}
     lines = [
         ["-disk_pattern", "off"],
         ["-iso_rr_pattern", "off"],
@@ -100,7 +98,6 @@ def commands(
         *(["-map", str(files[path]), path] for path in paths),
         *(["-find", path, "-exec", "mkisofs_r", "--"] for path in _tops(paths)),
         *(["-alter_date_r", "b", f"={epoch}", path, "--"] for path in _tops(paths)),
-        *(["-find", path, "-exec", "sort_weight", str(weights[files[path]]), "--"] for path in paths),
         ["-commit"],
     ]
     return "".join(f"{shlex.join(words)}\n" for words in lines)

@@ -35,8 +35,8 @@ RELEASES: tuple[Release, ...] = ("24.04.3", "26.04")
 
 
 def source_of(folder: Path, release: Release, **more: Any) -> Path:
-    """The fixture of a release: 24.04.3 has two kernels and loopback.cfg, 26.04 the newer catalogue."""
-    shape: dict[str, Any] = {"hwe": True, "loopback": True} if release == "24.04.3" else {"catalog_version": 2}
+    """The fixture of a release: one has two kernels, the other loopback.cfg and the newer catalogue."""
+    shape: dict[str, Any] = {"hwe": True} if release == "24.04.3" else {"catalog_version": 2, "loopback": True}
     folder.mkdir(parents=True, exist_ok=True)
     return liveserver.make(
         folder / f"ubuntu {release}: live-server.iso",  # nobody promises that a path is tame
