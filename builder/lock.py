@@ -1,8 +1,8 @@
 """The lock: what "latest" meant when it was made. It stands beside the spec, as ``<spec>.lock``.
 
 It pins every package (version, size, SHA-256, place in the archive), the commit of every model's repository, the
-digest of every model's file, and the ISO that is remastered, if one is. It holds no host name and no token: which mirror or hub serves the bytes, and
-to whom, is the business of whoever builds.
+digest of every model's file, and the ISO that is remastered, if one is. It holds no host name and no token: which
+mirror or hub serves the bytes, and to whom, is the business of whoever builds.
 """
 
 from __future__ import annotations

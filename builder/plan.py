@@ -183,9 +183,7 @@ def document_path(node: str) -> str:
     return f"autoinstall/{node}.json"
 
 
-def _documents(
-    cluster: Cluster, lock: Lock | None, made: Mapping[str, Mapping[str, bytes]]
-) -> dict[str, bytes]:
+def _documents(cluster: Cluster, lock: Lock | None, made: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
     if not cluster.base_iso:
         return {}
     sizes = storage(cluster, lock.models if lock else ())

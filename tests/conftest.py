@@ -16,7 +16,8 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 
 # No test may fail for how busy the machine is.
-hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+_CHECKS = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=_CHECKS)
 hypothesis.settings.load_profile("busy")
 
 
