@@ -79,6 +79,8 @@ def _nodes(there: Payload, now: Payload) -> Iterator[str]:
         changed = sorted(file for file in was.keys() | now_is.keys() if was.get(file) != now_is.get(file))
         if changed:
             yield f"{name}: its seed differs: {', '.join(changed)}"
+        if before.get("autoinstall", {}).get(f"{name}.json") != after.get("autoinstall", {}).get(f"{name}.json"):
+            yield f"{name}: its autoinstall document differs"
 
 
 def _node(there: Payload, now: Payload, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
-from . import commands, disk, facts, guard, identify, layout, payload, report, shell, system
+from . import choose, commands, disk, facts, failure, layout, payload, shell, system
 from .console import Console, active_ttys
-from .model import Disk, File, InstallError, Machine, Manifest, Node
+from .model import Disk, File, InstallError, Manifest, Node
 
 TARGET = Path("/run/builder/target")
 ESP = Path("/run/builder/esp")
-SLOW_NICS = 20.0  # seconds that network drivers get to show their cards
 
 
 class Install:
@@ -33,19 +30,19 @@ class Install:
         # the disk is chosen, the layout fits, and every file that will be read is whole.
         found = self.find_payload()
         manifest, root = found.manifest, found.root
-        node = self.identify_node(manifest)
-        target = self.choose_disk(found, node)
+        node = choose.node(self.console, manifest)
+        target = choose.disk(self.console, found, node)
         plan = layout.plan(manifest.storage, target.size, manifest.layer_bytes, manifest.model_sizes)
         files = payload.used_by(manifest, node)
         self.verify_payload(root, files)
-        # Checking a large payload takes minutes: see that the machine is still the one that was judged.
-        self.choose_again(found, node, target)
+        choose.disk_again(self.console, found, node, target)
 
         self.written = target.path
         volumes = self.prepare_disk(target, plan)
         self.unpack_layers(root, manifest)
         self.mount_rest(volumes)
-        system.identity(TARGET, root, node, volumes)
+        system.tables(TARGET, volumes)
+        system.identity(TARGET, root, node)
         self.install_boot_loader(target, volumes)
         self.drop_seed(root, node, files)
         self.copy_models(root, manifest)
@@ -61,51 +58,6 @@ class Install:
         on = ", ".join(sorted(found.devices)) or str(found.root)
         self.console.step("payload", f"{found.manifest.cluster}, plan {found.manifest.plan[:12]}, on {on}")
         return found
-
-    def identify_node(self, manifest: Manifest) -> Node:
-        """Which node this machine is; slow network cards are waited for."""
-        self.console.phase = "node"
-        answer: identify.Identified | identify.Unknown = identify.Unknown("not looked yet")
-
-        def look() -> bool:
-            nonlocal answer
-            commands.settle(self.console.log)
-            answer = identify.identify(facts.read_machine(), manifest.nodes)
-            # Two matches do not become one by waiting.
-            return isinstance(answer, identify.Identified) or bool(answer.names)
-
-        commands.wait_for(look, SLOW_NICS, every=0.5)
-        if isinstance(answer, identify.Unknown):
-            raise InstallError(answer.reason)
-        self.console.step("node", f"{answer.node.name} ({answer.why})")
-        return answer.node
-
-    def choose_disk(self, found: payload.Payload, node: Node) -> Disk:
-        """The disk that the guard allows."""
-        self.console.phase = "disk"
-        decision = self.judge(found, node)
-        if isinstance(decision, guard.Refused):
-            raise InstallError(decision.reason, tuple(f"{path}: {remark}" for path, remark in decision.disks))
-        self.console.step("disk", f"{decision.disk.path} ({decision.why})")
-        return decision.disk
-
-    def judge(self, found: payload.Payload, node: Node) -> guard.Chosen | guard.Refused:
-        """Ask the guard with the facts of this moment."""
-        manifest = found.manifest
-        need = layout.need(manifest.storage, manifest.layer_bytes, manifest.model_sizes)
-        disks = facts.read_disks(self.console.log)
-        return guard.decide(disks, node.disk, payload=found.devices, need=need)
-
-    def choose_again(self, found: payload.Payload, node: Node, target: Disk) -> None:
-        """Raises InstallError unless the guard still chooses the same disk, unchanged."""
-        self.console.phase = "disk"
-        decision = self.judge(found, node)
-        changed = "the disks changed while the payload was being checked"
-        if isinstance(decision, guard.Refused):
-            raise InstallError(f"{changed}: {decision.reason}")
-        # Links may still be appearing; all else must be as it was.
-        if replace(decision.disk, links=()) != replace(target, links=()):
-            raise InstallError(f"{changed}: {target.path} is not what it was")
 
     def verify_payload(self, root: Path, files: tuple[File, ...]) -> None:
         """Size and sha256 of every file that will be read."""
@@ -179,10 +131,10 @@ def main(arguments: list[str]) -> int:
     if arguments and source is None:
         console.say("usage: python3 -m installer [--payload DIR]")
         return 2
-    mode = kernel_argument("builder.mode", "install")
+    mode = facts.kernel_argument("builder.mode") or "install"
     console.step("start", mode)
     if mode == "rescue":
-        console.say(describe(console))
+        console.say(failure.machine(console))
         shell.wait_forever(console, at_once=True)
     install = Install(console, source)
     try:
@@ -197,47 +149,9 @@ def main(arguments: list[str]) -> int:
 
 def fail(install: Install, error: Exception) -> None:
     """Say what went wrong, whether a disk was touched, and what the machine is."""
-    console = install.console
-    if isinstance(error, InstallError):
-        reason, details = error.reason, error.details
-    else:
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-        details = trace(error)
-    touched = f" (the disk {install.written} was already being written)" if install.written else ""
-    console.say(f"builder-failed {console.phase}: {reason}{touched}")
-    for line in details:
-        console.say(f"  | {line}")
-    if not install.written:
-        console.say("Nothing was written to any disk.")
-    console.say(describe(console))
+    failure.say(install.console, error, install.written)
+    install.console.say(failure.machine(install.console))
     os.sync()
-
-
-def trace(error: Exception) -> tuple[str, ...]:
-    """The innermost calls of an error, without the traceback module, which is slow to load under TCG."""
-    lines = []
-    step = error.__traceback__
-    while step:
-        code = step.tb_frame.f_code
-        lines.append(f"{Path(code.co_filename).name}:{step.tb_lineno} in {code.co_name}")
-        step = step.tb_next
-    return tuple(lines[-8:])
-
-
-def describe(console: Console) -> str:
-    """The machine as YAML; what cannot be read is left out, since a failure must still be reported."""
-    machine, disks = Machine(), ()  # type: tuple[Machine, tuple[Disk, ...]]
-    with suppress(Exception):
-        machine = facts.read_machine()
-    with suppress(Exception):
-        disks = facts.read_disks(console.log)
-    return report.report(machine, disks)
-
-
-def kernel_argument(name: str, default: str, cmdline: Path = Path("/proc/cmdline")) -> str:
-    """The value of a kernel argument; the last one counts."""
-    values = [word.partition("=")[2] for word in cmdline.read_text().split() if word.startswith(name + "=")]
-    return values[-1] if values else default
 
 
 def leave(after: str, console: Console) -> None:

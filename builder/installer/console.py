@@ -85,9 +85,12 @@ def _write(tty: Path, data: bytes) -> bool:
     except OSError:
         return False
     try:
+        terminal = os.isatty(fd)
+        if terminal and not termios.tcgetattr(fd)[1] & termios.OPOST:
+            data = data.replace(b"\n", b"\r\n")  # another program has made it raw; it moves to no new column
         while data:
             data = data[os.write(fd, data) :]
-        if os.isatty(fd):
+        if terminal:
             termios.tcdrain(fd)  # a reboot must not cut the last lines off a slow serial line
     except (OSError, termios.error):
         return False

@@ -191,14 +191,29 @@ def parent_devices(device: int, sys: Path = Path("/sys")) -> frozenset[str]:
     node = sys / f"dev/block/{os.major(device)}:{os.minor(device)}"
     if os.major(device) == 0 or not node.exists():
         return frozenset()
-    return _below(node.resolve())
+    return _below(node.resolve(), sys)
 
 
-def _below(path: Path) -> frozenset[str]:
+def _below(path: Path, sys: Path) -> frozenset[str]:
     names = {path.name}
     if (path / "partition").exists():
-        names |= _below(path.parent)
+        names |= _below(path.parent, sys)
     slaves = path / "slaves"
     for slave in slaves.iterdir() if slaves.is_dir() else ():
-        names |= _below(slave.resolve())
-    return frozenset(names)
+        names |= _below(slave.resolve(), sys)
+    return frozenset(names) | _behind(path, sys)
+
+
+def _behind(path: Path, sys: Path) -> frozenset[str]:
+    """The devices that a loop device's file lies on, such as a stick with an ISO as a file."""
+    try:
+        file = Path((path / "loop/backing_file").read_text().rstrip("\n"))
+        return parent_devices(file.stat().st_dev, sys)
+    except OSError:
+        return frozenset()
+
+
+def kernel_argument(name: str, cmdline: Path = Path("/proc/cmdline")) -> str:
+    """The value of a kernel argument, the last one if it is given more than once; empty if it is not given."""
+    values = [word.partition("=")[2] for word in cmdline.read_text().split() if word.startswith(name + "=")]
+    return values[-1] if values else ""

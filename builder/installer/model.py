@@ -112,12 +112,14 @@ class Match:
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the cluster; ``seed`` is a folder of the payload."""
+    """One node of the cluster; ``seed`` is a folder of the payload, and ``autoinstall`` the file there that
+    subiquity installs the node by, empty on media without subiquity."""
 
     name: str
     match: Match
     disk: Want
     seed: str
+    autoinstall: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Finds the medium and proves its payload before anything is written.
 
 The boot image holds the digest of one manifest, and the manifest holds the size and the digest of every
-file. So a boot image installs exactly the payload that was built with it, without any keys.
+file. So a boot image installs exactly the payload that was built with it, without any keys. Ubuntu's boot image
+is not ours to change: there the kernel's command line holds the digest.
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ def expected_digest(path: Path = DIGEST) -> str:
         raise InstallError(f"the boot image has no {path}; it was not made by builder") from error
     if len(digest) != 64:
         raise InstallError(f"{path} does not hold a sha256: {digest!r}")
+    return digest
+
+
+def argued_digest(cmdline: Path = Path("/proc/cmdline")) -> str:
+    """The digest of the manifest that the kernel's command line asks for. Raises InstallError if it does not."""
+    digest = facts.kernel_argument("builder.manifest", cmdline).lower()
+    if not digest:
+        raise InstallError("the kernel's command line has no builder.manifest=; it did not arrive whole")
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise InstallError(f"builder.manifest= on the kernel's command line is no sha256: {digest!r}")
     return digest
 
 
@@ -151,6 +162,7 @@ def _node(raw: Mapping[str, Any]) -> Node:
             overwrite=disk.get("overwrite", False),
         ),
         seed=raw["seed"],
+        autoinstall=raw.get("autoinstall", ""),
     )
 
 
@@ -163,6 +175,8 @@ def used_by(manifest: Manifest, node: Node) -> tuple[File, ...]:
     if not seed:
         raise InstallError(f"the payload has no seed for {node.name}")
     wanted = (*manifest.layers, *(model.path for model in manifest.models))
+    if node.autoinstall:
+        wanted = (node.autoinstall, *wanted)
     return (*seed, *(manifest.file(path) for path in dict.fromkeys(wanted)))
 
 

@@ -71,9 +71,13 @@ def fstab(volumes: disk.Volumes) -> str:
     )
 
 
-def identity(target: Path, payload: Path, node: Node, volumes: disk.Volumes) -> None:
-    """fstab, the node's name, and the manifest that tells what the node was made from."""
+def tables(target: Path, volumes: disk.Volumes) -> None:
+    """Which file systems the node mounts."""
     _write(target / "etc/fstab", fstab(volumes), 0o644)
+
+
+def identity(target: Path, payload: Path, node: Node) -> None:
+    """The node's name, and the manifest that tells what the node was made from."""
     _write(target / "etc/builder/node", node.name + "\n", 0o644)
     manifest = (payload / "manifest.json").read_text(encoding="utf-8")
     _write(target / "usr/share/builder/manifest.json", manifest, 0o644)
@@ -156,8 +160,8 @@ def copy(
 def boot_loader(target: Path, device: str, sector: int, volumes: disk.Volumes, log: Log = quiet) -> None:
     """GRUB for BIOS and for UEFI (signed shim, removable path, no NVRAM), and its menu.
 
-    Raises InstallError if a command fails, or if the menu does not boot the root by its UUID: update-grub
-    falls back to a device name without a word when udev's by-uuid link is missing, and names change.
+    Raises InstallError if a command fails, or if the menu does not boot the root by a name that lasts:
+    update-grub falls back to a device name without a word when udev's by-uuid link is missing, and those change.
     """
     link = Path("/dev/disk/by-uuid") / volumes.root.uuid
     if not commands.wait_for(link.exists, 20):
@@ -174,9 +178,15 @@ def boot_loader(target: Path, device: str, sector: int, volumes: disk.Volumes, l
         for point in reversed(points):
             if point.is_mount():
                 commands.run(["umount", str(point)], step="leaving the node", log=log)
-    menu = target / "boot/grub/grub.cfg"
-    if f"root=UUID={volumes.root.uuid}" not in menu.read_text(encoding="utf-8", errors="replace"):
+    menu = (target / "boot/grub/grub.cfg").read_text(encoding="utf-8", errors="replace")
+    if not any(f"root={name}" in menu for name in lasting_names(volumes.root)):
         raise InstallError("the boot menu does not boot the root file system by its UUID")
+
+
+def lasting_names(root: disk.Volume) -> tuple[str, ...]:
+    """What a boot menu may call the root file system. A logical volume's name is in its metadata, and update-grub
+    prefers it (grub.d/10_linux, uses_abstraction lvm)."""
+    return (f"UUID={root.uuid}", *([root.path] if root.path.startswith("/dev/mapper/") else []))
 
 
 def boot_loader_commands(device: str, sector: int) -> tuple[tuple[str, list[str]], ...]:

@@ -6,6 +6,7 @@ boot files accept this payload and no other; no signing key is needed, and same 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def manifest(plan: Plan, files: list[dict[str, Any]]) -> dict[str, Any]:
         ],
         "storage": planning.storage(plan.cluster, plan.models),
         "after": plan.cluster.media.after,
+        **({"base_iso": dataclasses.asdict(plan.lock.iso)} if plan.lock.iso else {}),
         "packages": [
             {"name": p.name, "version": p.version, "architecture": p.architecture} for p in plan.lock.packages
         ],

@@ -14,7 +14,7 @@ import pytest
 
 from builder import run as host
 from builder.installer import __main__ as recipe
-from builder.installer import disk, facts, layout, payload, system
+from builder.installer import choose, disk, facts, layout, payload, system
 from builder.installer.console import Console
 from builder.installer.model import Disk, InstallError, Machine, Nic
 from tests.integration.imagelab import GIB, MIB, MODEL, can_mount, need, sparse, tool
@@ -84,7 +84,7 @@ def install(medium: Path, image: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(payload, "expected_digest", lambda: manifest_digest)
     monkeypatch.setattr(facts, "read_machine", lambda: Machine(nics=(Nic("eth0", MAC),)))
     monkeypatch.setattr(facts, "read_disks", lambda log=None: (entry,))
-    monkeypatch.setattr(recipe, "SLOW_NICS", 0.0)
+    monkeypatch.setattr(choose, "SLOW_NICS", 0.0)
     # Only what can be mounted here; test_install_to_image says how it does without vfat.
     monkeypatch.setattr(disk, "FILE_SYSTEMS", ("ext4",))
     monkeypatch.setattr(recipe, "TARGET", tmp_path / "target")

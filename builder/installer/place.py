@@ -1,0 +1,160 @@
+"""The placing: gives the node that subiquity has installed what makes it a node of the cluster.
+
+    PYTHONPATH=/cdrom/builder/live python3 -B -m installer.place
+
+subiquity runs it as a late command, when curtin has partitioned the disk, unpacked the layers and installed GRUB,
+and its own settings for cloud-init are written. Those go, and the node's seed comes: the node is then the same
+node whichever way it was installed. The file systems and ``/etc/fstab`` are curtin's and stay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import commands, disk, facts, failure, payload, pick, system
+from .console import Console, active_ttys
+from .model import InstallError, Manifest, Node
+
+# What subiquity and curtin leave for the first boot, as globs below the node's root. A node of ours has its seed
+# instead, takes its network from there, and has cloud-init look at it at every boot. Sources, of 24.04.4.1 and
+# 26.04.1: subiquity/models/subiquity.py (_cloud_init_files) and models/network.py (render), subiquitycore/
+# models/network.py; of curtin: commands/apt_config.py (apply_preserve_sources_list), net/__init__.py.
+NOT_OURS = (
+    "etc/cloud/clean.d/99-installer",
+    "etc/cloud/cloud-init.disabled",
+    "etc/cloud/cloud.cfg.d/20-disable-cc-dpkg-grub.cfg",
+    "etc/cloud/cloud.cfg.d/50-curtin-networking.cfg",
+    "etc/cloud/cloud.cfg.d/90-installer-network.cfg",
+    "etc/cloud/cloud.cfg.d/95-cloudconfig-*.cfg",
+    "etc/cloud/cloud.cfg.d/99-installer.cfg",
+    "etc/cloud/cloud.cfg.d/*subiquity-disable-cloudinit-networking.cfg",
+    "etc/cloud/cloud.cfg.d/curtin-*.cfg",
+    "etc/cloud/ds-identify.cfg",
+    "etc/netplan/*installer-config*.yaml",
+    # Made on the node, by sshd's first start or by cloud-init: a key that was made before is not its own.
+    "etc/ssh/ssh_host_*",
+)
+MACHINE_ID = "etc/machine-id"  # subiquity writes the live system's there; empty, systemd makes one at first boot
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What the picker chose: the node's name, its disk, and the bytes of the disk's logical sectors."""
+
+    node: str
+    disk: str
+    sector: int
+
+
+def place(console: Console, target: Path) -> tuple[Manifest, Node]:
+    """Finish the node below ``target``, the marker last. Raises InstallError at the first thing that is wrong."""
+    picked = read_picked()
+    found = payload.load(pick.PAYLOAD, payload.argued_digest())
+    manifest, root = found.manifest, found.root
+    node = next((node for node in manifest.nodes if node.name == picked.node), None)
+    if node is None:
+        raise InstallError(f"the picker chose {picked.node}, which is no node of this medium")
+    volumes = read_volumes(console, target, manifest)
+    require_on(picked.disk, target)
+    take_away(target)
+    system.identity(target, root, node)
+    system.boot_loader(target, picked.disk, picked.sector, volumes, console.log)
+    system.seed(target, root, node, payload.used_by(manifest, node))
+    with writable(target / system.MODELS, console):
+        console.step("place", f"{len(manifest.models)} model files")
+        system.models(target, root, manifest, console.progress)
+    system.keep_log(target, console.log_path)
+    # A power cut before this leaves no marker, and one after it finds all that was written.
+    os.sync()
+    system.marker(target / "boot/efi", manifest.plan)
+    os.sync()
+    return manifest, node
+
+
+def read_picked() -> Picked:
+    """Raises InstallError if the picker has not run."""
+    try:
+        raw = json.loads(pick.PICKED.read_bytes())
+        return Picked(raw["node"], raw["disk"], raw["sector"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InstallError(f"the picker left no {pick.PICKED}, so nobody knows which node this is") from error
+
+
+def read_volumes(console: Console, target: Path, manifest: Manifest) -> disk.Volumes:
+    """The node's file systems as they are mounted. Raises InstallError if one is missing."""
+    models = mounted(target / system.MODELS, console) if manifest.models else None
+    return disk.Volumes(mounted(target / "boot/efi", console), mounted(target, console), models)
+
+
+def mounted(point: Path, console: Console) -> disk.Volume:
+    """The file system that is mounted at ``point``. Raises InstallError if none is."""
+    argv = ["findmnt", "--json", "--output", "SOURCE,UUID,FSTYPE", "--mountpoint", str(point)]
+    try:
+        out = commands.run(argv, step=f"looking at {point}", log=console.log)
+    except InstallError as error:
+        raise InstallError(f"nothing is mounted at {point}", error.details) from error
+    # Whatever is mounted over it counts.
+    found = json.loads(out)["filesystems"][-1]
+    return disk.Volume(found["source"] or "", found["uuid"] or "", found["fstype"] or "")
+
+
+def require_on(path: str, target: Path) -> None:
+    """Raises InstallError unless the node lies on the disk that the picker chose."""
+    devices = facts.parent_devices(target.stat().st_dev)
+    if Path(path).name not in devices:
+        names = ", ".join(sorted(devices)) or "no disk"
+        raise InstallError(f"{target} is on {names}, and the picker chose {path}")
+
+
+def take_away(target: Path) -> None:
+    """Remove what subiquity and curtin left for the first boot, and the live system's identity."""
+    for pattern in NOT_OURS:
+        for path in target.glob(pattern):
+            path.unlink()
+    machine_id = target / MACHINE_ID
+    machine_id.unlink(missing_ok=True)
+    machine_id.touch(mode=0o644)
+
+
+@contextmanager
+def writable(point: Path, console: Console) -> Iterator[None]:
+    """Nobody may change the models on the node, so curtin may have mounted their file system read-only."""
+    if not point.is_mount() or not os.statvfs(point).f_flag & os.ST_RDONLY:
+        yield
+        return
+    commands.run(["mount", "-o", "remount,rw", str(point)], step=f"opening {point}", log=console.log)
+    yield
+    commands.run(["mount", "-o", "remount,ro", str(point)], step=f"closing {point}", log=console.log)
+
+
+def touched(target: Path) -> str:
+    """What a failure leaves half done, for people: the disk, as far as it is known."""
+    try:
+        return read_picked().disk
+    except InstallError:
+        return f"of {target}"
+
+
+def main() -> int:
+    """Place, or say why not: subiquity stops when a late command ends with 1."""
+    os.umask(0o022)
+    console = Console(active_ttys())
+    target = Path(os.environ.get("TARGET_MOUNT_POINT") or "/target")
+    console.step("place", f"making {target} a node of the cluster")
+    try:
+        manifest, node = place(console, target)
+    except Exception as error:
+        failure.say(console, error, touched=touched(target))
+        return 1
+    console.say(f"builder-installed {node.name} {manifest.plan}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
