@@ -13,6 +13,8 @@ from builder.verify.firmware import FirmwareKind
 from builder.verify.machine import MediumKind
 from builder.verify.request import BootTest, read_manifest
 
+LIVE_MEMORY = 4096  # MiB
+
 
 def boot_test_of(
     cluster: Cluster,
@@ -51,6 +53,8 @@ def boot_test_of(
         medium=medium,
         facts=facts(planned),
         checks=checks(cluster),
+        # Ubuntu's live system keeps its snaps and its writes in memory.
+        memory=LIVE_MEMORY if cluster.base_iso else BootTest.memory,
     )
 
 
