@@ -109,7 +109,7 @@ def require_release(live: LiveIso, release: str) -> None:
         )
 
 
-def layers(files: Mapping[str, isoimage.Extent]) -> dict[str, int]:
+def layers(files: Mapping[str, isoimage.Place]) -> dict[str, int]:
     """The squashfs images in casper/, by file name, with their sizes in bytes. Pure."""
     found = {name.removeprefix(f"{CASPER}/"): extent.size for name, extent in files.items()}
     return {name: size for name, size in found.items() if name.endswith(".squashfs") and "/" not in name}

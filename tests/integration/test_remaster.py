@@ -16,10 +16,10 @@ import yaml
 
 from builder.errors import BuilderError, Exit
 from builder.files import sha256_of
-from builder.media import bootreport, grubconfig, isolayout, remaster
+from builder.media import bootreport, grubconfig, isoimage, remaster
 from builder.media.bootreport import SECTOR
 from builder.media.catalog import CATALOG, MD5SUMS, Source
-from builder.media.isolayout import BLOCK
+from builder.media.isoimage import BLOCK
 from builder.media.payload import Payload
 from builder.plan import Console
 from builder.run import run
@@ -108,7 +108,7 @@ def result(source_iso: Path, payload: Payload, tmp_path_factory: pytest.TempPath
 
 
 def content(iso: Path, path: str, files: remaster.Listing | None = None) -> bytes:
-    return isolayout.read(iso, (files or isolayout.listing(iso))[path])
+    return isoimage.content(iso, (files or isoimage.listing(iso))[path])
 
 
 def through_partition(iso: Path, folder: Path) -> Path:
@@ -138,7 +138,7 @@ def test_the_esp_is_the_sources_byte_for_byte(source_iso: Path, result: Path) ->
 
 
 def test_ubuntus_own_files_stay_where_they_are(source_iso: Path, result: Path) -> None:
-    old, new = isolayout.listing(source_iso), isolayout.listing(result)
+    old, new = isoimage.listing(source_iso), isoimage.listing(result)
     changed = {path for path in old if new[path] != old[path]}
     expected = {"/boot/grub/grub.cfg", "/boot/grub/i386-pc/eltorito.img", CATALOG, MD5SUMS}
     assert changed == expected | ({"/boot/grub/loopback.cfg"} & set(old))
@@ -146,7 +146,7 @@ def test_ubuntus_own_files_stay_where_they_are(source_iso: Path, result: Path) -
 
 
 def test_a_layer_is_there_twice_and_stored_once(result: Path, payload: Payload) -> None:
-    files = isolayout.listing(result)
+    files = isoimage.listing(result)
     for layer in ("node.squashfs", "node.site.squashfs"):
         assert files[f"/casper/{layer}"] == files[f"/builder/layers/{layer}"]
         file = payload.files[f"layers/{layer}"]
@@ -155,7 +155,7 @@ def test_a_layer_is_there_twice_and_stored_once(result: Path, payload: Payload) 
 
 
 def test_the_payload_is_the_direct_mediums(result: Path, payload: Payload) -> None:
-    files = isolayout.listing(result)
+    files = isoimage.listing(result)
     assert content(result, "/builder/manifest.json", files) == payload.manifest_bytes
     for path, file in payload.files.items():
         expected = file if isinstance(file, bytes) else file.read_bytes()
@@ -167,7 +167,7 @@ def test_the_payload_is_the_direct_mediums(result: Path, payload: Payload) -> No
 def test_who_mounts_the_partition_sees_the_same(result: Path, tmp_path: Path) -> None:
     """With addresses of its own: this is what a grown ISO gets wrong if it is only kept bootable."""
     inside = through_partition(result, tmp_path)
-    whole, seen = isolayout.listing(result), isolayout.listing(inside)
+    whole, seen = isoimage.listing(result), isoimage.listing(inside)
     assert set(seen) - set(whole) == {"/boot.catalog"}  # no catalogue there, so a file as any other
     for path in whole:
         assert content(inside, path, seen) == content(result, path, whole), path
@@ -176,7 +176,7 @@ def test_who_mounts_the_partition_sees_the_same(result: Path, tmp_path: Path) ->
 def test_grub_reads_the_patched_menus(result: Path) -> None:
     """GRUB's own checker, of the packages that the fixture is made from."""
     check = liveserver.find_grub().root / "usr/bin/grub-script-check"
-    files = isolayout.listing(result)
+    files = isoimage.listing(result)
     for path in (grubconfig.GRUB_CFG, grubconfig.LOOPBACK_CFG):
         if path in files:
             text = content(result, path, files).decode()
@@ -195,7 +195,7 @@ def test_our_source_is_the_only_default(source_iso: Path, result: Path) -> None:
 
 
 def test_md5sums_hold_and_do_not_cover_the_payload(result: Path) -> None:
-    files = isolayout.listing(result)
+    files = isoimage.listing(result)
     listed = dict(line.split("  .") for line in content(result, MD5SUMS, files).decode().splitlines())
     for digest, path in listed.items():
         assert hashlib.md5(content(result, path, files), usedforsecurity=False).hexdigest() == digest, path
@@ -245,8 +245,8 @@ def test_files_on_the_medium_belong_to_root(result: Path) -> None:
 def test_a_source_without_joliet_gets_none(tmp_path: Path, payload: Payload) -> None:
     source = source_of(tmp_path, "24.04.3", joliet=False)
     result = remastered(source, tmp_path / "lab.iso", payload)
-    assert not isolayout.volume(result).joliet
-    assert isolayout.volume(remastered(source_of(tmp_path, "26.04"), tmp_path / "j.iso", payload)).joliet
+    assert not isoimage.file_system(result).joliet
+    assert isoimage.file_system(remastered(source_of(tmp_path, "26.04"), tmp_path / "j.iso", payload)).joliet
 
 
 def test_a_file_of_more_than_4_gib(tmp_path: Path) -> None:
@@ -260,10 +260,10 @@ def test_a_file_of_more_than_4_gib(tmp_path: Path) -> None:
         file.seek(FOUR_GIB)
         file.write(b"beyond")
     result = remastered(source_of(tmp_path, "24.04.3"), tmp_path / "lab.iso", payload)
-    extents = isolayout.listing(result)[f"/builder/models/{PLAN}"]
-    assert sum(extent.size for extent in extents) == FOUR_GIB + 5000
+    place = isoimage.listing(result)[f"/builder/models/{PLAN}"]
+    assert len(place.extents) == 2 and place.size == FOUR_GIB + 5000
     with result.open("rb") as file:
-        file.seek(extents[0].block * BLOCK + FOUR_GIB)  # extents of one file follow each other
+        file.seek(place.start + FOUR_GIB)  # extents of one file follow each other
         assert file.read(6) == b"beyond"
     assert bootreport.gpt_faults(result) == []
     assert bootreport.faults(bootreport.of(result)) == []
@@ -279,7 +279,7 @@ def test_the_simpler_ways_would_not_do(source_iso: Path, how: str, tmp_path: Pat
     assert bootreport.differences(bootreport.of(source_iso), bootreport.of(grown)) != []
     assert bootreport.gpt_faults(grown) != []
     if how == "keep":
-        assert "/casper/new" not in isolayout.listing(through_partition(grown, tmp_path))
+        assert "/casper/new" not in isoimage.listing(through_partition(grown, tmp_path))
 
 
 def damaged_esp(path: Path) -> None:

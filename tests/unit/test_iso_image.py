@@ -9,7 +9,7 @@ import pytest
 
 from builder.media import grubmenu, isoimage, liveiso
 from builder.media.grubmenu import Entry
-from builder.media.isoimage import HEAD, Extent
+from builder.media.isoimage import HEAD, Extent, Place
 from builder.media.liveiso import Info
 from tests.isotrees import CATALOGUE, MENU
 
@@ -53,18 +53,20 @@ def test_the_listing_of_xorriso() -> None:
         "File data lba:  0 ,       36 ,        0 ,        0 , '/empty'\n"
         "Drive current: -indev 'stdio:/x/y.iso'\n"
     )
-    assert isoimage.parse_listing(text) == {
-        "/.disk/info": Extent(37 * 2048, 6),
-        "/big": Extent(800 * 2048, 4294971392),
-        "/it's a file": Extent(38 * 2048, 2),
-        "/new\nline": Extent(39 * 2048, 1),
-        "/empty": Extent(36 * 2048, 0),
+    found = isoimage.parse_listing(text)
+    assert found == {
+        "/.disk/info": Place((Extent(37, 6),)),
+        "/big": Place((Extent(800, 2097151 * 2048), Extent(2097951, 6144))),
+        "/it's a file": Place((Extent(38, 2),)),
+        "/new\nline": Place((Extent(39, 1),)),
+        "/empty": Place((Extent(36, 0),)),
     }
+    assert (found["/big"].start, found["/big"].size) == (800 * 2048, 4294971392)
 
 
 def test_the_command_line() -> None:
     assert isoimage.argv(Path("/x/y.iso")) == [
-        *("xorriso", "-no_rc", "-abort_on", "FAILURE", "-indev", "stdio:/x/y.iso"),
+        *("xorriso", "-no_rc", "-abort_on", "FAILURE", "-iso_rr_pattern", "off", "-indev", "stdio:/x/y.iso"),
         *("-find", "/", "-type", "f", "-exec", "report_lba", "--"),
     ]
 
