@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote
 
+from builder import host
 from builder.distributions import Distribution
 from builder.errors import BuilderError, Exit
 from builder.files import link_or_copy
@@ -69,7 +70,7 @@ def _resolve(target: Distribution, mirror: Mirror, asked: Sequence[str]) -> Reso
     if not target.keyring.exists():
         raise BuilderError(
             f"the archive's keyring {target.keyring} is not there",
-            hint="`builder doctor --install` installs debian-archive-keyring",
+            hint=f"install the package {target.keyring_package}: {_where(target.keyring_package)}",
         )
     with tempfile.TemporaryDirectory(prefix="builder-apt-") as folder:
         config = _private_root(Path(folder), target, mirror)
@@ -92,6 +93,13 @@ def _resolve(target: Distribution, mirror: Mirror, asked: Sequence[str]) -> Reso
     if len(packages) != len(uris):
         raise BuilderError(f"apt named {len(uris)} packages but described {len(packages)}", code=Exit.BUG)
     return Resolution(packages, epoch)
+
+
+def _where(package: str) -> str:
+    """How a host comes by a package that is not in every release's own archive."""
+    if any(tool.package == package for tool in host.BUILD):
+        return "`builder doctor --install` does"
+    return f"apt-get install {package}; Debian 12 has it in bookworm-backports"
 
 
 def parse_records(text: str) -> list[dict[str, str]]:

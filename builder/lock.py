@@ -58,7 +58,7 @@ class Lock:
 def target_of(cluster: Cluster) -> Distribution:
     """The release that a cluster's nodes run."""
     wanted = cluster.distribution
-    return distribution(wanted.name, wanted.release, wanted.kernel)
+    return distribution(wanted.name, wanted.release, wanted.kernel, cluster.storage.features)
 
 
 def asks_of(cluster: Cluster) -> dict[str, Any]:

@@ -64,16 +64,20 @@ def from_host(root: Path, target: Distribution) -> Mirror | None:
 
 
 def from_mmdebstrap(target: Distribution) -> Mirror:
-    """The distribution's own default, as mmdebstrap would write it (nothing is downloaded for the answer)."""
+    """The distribution's own default, as mmdebstrap would write it (nothing is downloaded for the answer).
+
+    It is asked of an old release: mmdebstrap takes one that it does not know for Debian's, without a word.
+    """
+    asked = target.known_of_old
     done = run(
         [
             *("mmdebstrap", "--variant=custom", "--format=null", "--skip=update"),
-            *('--setup-hook=cat "$1/etc/apt/sources.list"', target.codename, "-"),
+            *('--setup-hook=cat "$1/etc/apt/sources.list"', asked, "-"),
         ],
         step="asking mmdebstrap for the default mirror",
     )
     uris = {suite: uri for uri, suite in parse_sources(done.stdout + done.stderr)}
-    mirror = given(uris[target.codename], uris.get(f"{target.codename}-security"), "the distribution's default")
+    mirror = given(uris[asked], uris.get(f"{asked}-security"), "the distribution's default")
     assert mirror is not None
     return mirror
 

@@ -1,31 +1,41 @@
 """What differs by distribution, one same-shaped module each; nobody else compares releases.
 
-A module here offers ``RELEASES`` (every accepted name → codename), ``KEYRING``, ``COMPONENTS``,
-``suites(codename)`` and ``packages(kernel)``.
+A module here offers ``NUMBERS`` and ``RELEASES`` (codename → number; every accepted name → codename), ``KEYRING``
+and ``KEYRING_PACKAGE``, ``KNOWN_OF_OLD``, ``COMPONENTS``, ``KERNELS``, ``FEATURES``, ``suites(codename)``,
+``kernel_package(codename, kernel)`` and ``packages(codename, kernel, features)``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from builder.distributions import debian
+from builder.distributions import debian, ubuntu
 from builder.errors import BuilderError, Exit
 
-_ALL: dict[str, ModuleType] = {"debian": debian}
+_ALL: dict[str, ModuleType] = {"debian": debian, "ubuntu": ubuntu}
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """One release of one distribution, as the rest of the builder needs it."""
+    """One release of one distribution, as the rest of the builder needs it.
+
+    ``known_of_old``: a release of it that every mmdebstrap knows. ``kernel``: the kernel's metapackage, which is
+    among ``packages``.
+    """
 
     name: str
     codename: str
+    number: str
     architecture: str
     keyring: Path
+    keyring_package: str
+    known_of_old: str
     components: tuple[str, ...]
     suites: tuple[tuple[str, str], ...]  # (archive label, suite), e.g. ("security", "trixie-security")
+    kernel: str
     packages: tuple[str, ...]  # what every node has, before the spec adds its own
 
 
@@ -34,21 +44,45 @@ def other_release(target: Distribution, codename: str) -> Distribution:
     return replace(target, codename=codename, suites=(("main", codename),), packages=())
 
 
-def distribution(name: str, release: str, kernel: str) -> Distribution:
-    """Look a release up. Raises BuilderError (SPEC) naming the releases that are known."""
+def codename_of(name: str, release: str) -> str | None:
+    """The codename of a release that is given by number or codename; None for one that is not known."""
+    found = _ALL[name].RELEASES.get(release)
+    return None if found is None else str(found)
+
+
+def kernels(name: str) -> tuple[str, ...]:
+    """The kernel flavours that a distribution has."""
+    return tuple(_ALL[name].KERNELS)
+
+
+def distribution(name: str, release: str, kernel: str, features: Collection[str] = ()) -> Distribution:
+    """Look a release up. ``features``: what the disks' layout needs on a node, "lvm" and "luks".
+
+    Raises BuilderError (SPEC) naming the releases, or the kernels, that are known.
+    """
     module = _ALL[name]
-    if release not in module.RELEASES:
+    codename = codename_of(name, release)
+    if codename is None:
         known = ", ".join(f'"{number}" ({codename})' for codename, number in module.NUMBERS.items())
         raise BuilderError(
             f"distribution.release: {name} {release} is not known", hint=f"known: {known}", code=Exit.SPEC
         )
-    codename = module.RELEASES[release]
+    if kernel not in module.KERNELS:
+        raise BuilderError(
+            f"distribution.kernel: {name} has no kernel called {kernel}",
+            hint=f"known: {', '.join(kernels(name))}",
+            code=Exit.SPEC,
+        )
     return Distribution(
         name=name,
         codename=codename,
+        number=module.NUMBERS[codename],
         architecture="amd64",
         keyring=module.KEYRING,
+        keyring_package=module.KEYRING_PACKAGE,
+        known_of_old=module.KNOWN_OF_OLD,
         components=module.COMPONENTS,
         suites=module.suites(codename),
-        packages=module.packages(kernel),
+        kernel=module.kernel_package(codename, kernel),
+        packages=module.packages(codename, kernel, features),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 NUMBERS = {"trixie": "13"}
@@ -10,8 +11,11 @@ RELEASES = {
     **{n: codename for codename, n in NUMBERS.items()},
 }
 
-# From the package debian-archive-keyring, which `builder doctor` asks for.
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KEYRING_PACKAGE = "debian-archive-keyring"  # `builder doctor` asks for it
+
+# A release that every mmdebstrap has in its own list: it tells the archive's address.
+KNOWN_OF_OLD = "bookworm"
 
 # non-free-firmware: most real network cards and GPUs want a blob from there.
 COMPONENTS = ("main", "non-free-firmware")
@@ -57,12 +61,21 @@ _NODE = (
     "vim-tiny",
 )
 
+# What a way to lay out a disk needs on the node.
+FEATURES = {"lvm": ("lvm2",), "luks": ("cryptsetup", "cryptsetup-initramfs")}
+
 
 def suites(codename: str) -> tuple[tuple[str, str], ...]:
     """Archive label and suite name of everything that a node's packages come from."""
     return (("main", codename), ("main", f"{codename}-updates"), ("security", f"{codename}-security"))
 
 
-def packages(kernel: str) -> tuple[str, ...]:
+def kernel_package(codename: str, kernel: str) -> str:
+    """The metapackage of a kernel flavour."""
+    return KERNELS[kernel]
+
+
+def packages(codename: str, kernel: str, features: Collection[str] = ()) -> tuple[str, ...]:
     """What is asked of apt for a node with this kernel flavour; dependencies follow, recommendations do not."""
-    return tuple(sorted((*_NODE, KERNELS[kernel])))
+    more = [name for feature in features for name in FEATURES[feature]]
+    return tuple(sorted((*_NODE, kernel_package(codename, kernel), *more)))

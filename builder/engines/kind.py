@@ -29,13 +29,14 @@ class Port:
 class Part:
     """A root of its own for programs that the node's release does not have.
 
-    Packages of another release of the distribution, laid out under ``prefix``; ``names`` are asked of apt, and
-    dependencies follow.
+    Packages of another release of ``distribution``, which the nodes must run as well, laid out under ``prefix``;
+    ``names`` are asked of apt, and dependencies follow.
     """
 
     prefix: str
     release: str
     names: tuple[str, ...]
+    distribution: str = "debian"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from builder import engines
-from builder.distributions import distribution
+from builder.distributions import codename_of, distribution, kernels
 from builder.errors import BuilderError
 from builder.spec.finding import Finding, Keys
 from builder.spec.model import Cluster, Disk, Opening
@@ -28,9 +28,52 @@ def check(cluster: Cluster) -> tuple[Finding, ...]:
 def release_is_known(cluster: Cluster) -> Iterator[Finding]:
     wanted = cluster.distribution
     try:
-        distribution(wanted.name, wanted.release, wanted.kernel)
+        distribution(wanted.name, wanted.release, "generic")
     except BuilderError as error:
-        yield Finding(("distribution", "release"), f"{wanted.name} {wanted.release} is not known", error.hint)
+        doubt: tuple[Keys, ...] = (("distribution", "name"),)
+        message = f"{wanted.name} {wanted.release} is not known"
+        yield Finding(("distribution", "release"), message, error.hint, doubt)
+
+
+def kernel_is_known(cluster: Cluster) -> Iterator[Finding]:
+    wanted = cluster.distribution
+    known = kernels(wanted.name)
+    if wanted.kernel not in known:
+        hint = f"take {' or '.join(known)}"
+        message = f"{wanted.name} has no {wanted.kernel} kernel"
+        yield Finding(("distribution", "kernel"), message, hint, (("distribution", "name"),))
+
+
+def installer_fits(cluster: Cluster) -> Iterator[Finding]:
+    """What only Ubuntu's installer does, and what it needs."""
+    installer: Keys = ("media", "installer")
+    if cluster.media.installer == "subiquity":
+        if cluster.distribution.name != "ubuntu":
+            message = f"subiquity installs Ubuntu, and the nodes are to run {cluster.distribution.name}"
+            hint = "write distribution.name: ubuntu, or installer: direct"
+            yield Finding(installer, message, hint, (("distribution", "name"),))
+        return
+    hint = "write media.installer: subiquity, or leave it out"
+    wishes: tuple[tuple[bool, Keys, str], ...] = (
+        (cluster.storage.layout == "lvm", ("storage", "layout"), "lvm"),
+        (cluster.storage.luks is not None, ("storage", "luks"), "encryption"),
+        (cluster.media.base_iso is not None, ("media", "base_iso"), "an official ISO"),
+    )
+    for wanted, path, what in wishes:
+        if wanted:
+            yield Finding(path, f"the direct installer knows nothing of {what}", hint, (installer,))
+
+
+def iso_is_of_the_release(cluster: Cluster) -> Iterator[Finding]:
+    wanted, iso = cluster.distribution, cluster.media.base_iso
+    if iso is None or iso.release is None or wanted.name != "ubuntu" or cluster.media.installer != "subiquity":
+        return
+    path: Keys = ("media", "base_iso", "release")
+    theirs, ours = (codename_of(wanted.name, release) for release in (iso.release, wanted.release))
+    if ours is not None and theirs != ours:
+        message = f"{iso.release} is not the nodes' release, which is {wanted.release}"
+        hint = f'write "{wanted.release}", or leave it out: it is the default'
+        yield Finding(path, message, hint, (("distribution", "release"), ("distribution", "name")))
 
 
 def names_differ(cluster: Cluster) -> Iterator[Finding]:
@@ -197,7 +240,12 @@ def security_has_its_mirror(cluster: Cluster) -> Iterator[Finding]:
 
 
 def engine_fits(cluster: Cluster) -> Iterator[Finding]:
-    yield from engines.of(cluster).check(cluster)
+    kind, name = engines.of(cluster), cluster.distribution.name
+    yield from kind.check(cluster)
+    if kind.part is not None and kind.part.distribution != name:
+        message = f"{kind.name} is taken from {kind.part.distribution}'s packages, and the nodes are to run {name}"
+        hint = f"write distribution.name: {kind.part.distribution}, or engine: none"
+        yield Finding(("engine",), message, hint, (("distribution", "name"),))
     taken: dict[str, str] = {}
     for port in engines.ports(cluster):
         if port.ports in taken:
@@ -218,6 +266,9 @@ def engine_fits(cluster: Cluster) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
     release_is_known,
+    kernel_is_known,
+    installer_fits,
+    iso_is_of_the_release,
     names_differ,
     machines_differ,
     addresses_differ,

@@ -52,16 +52,25 @@ def loads(text: str, *, source: str = "cluster.yaml", base: Path = Path()) -> Cl
         raise SpecError(source, [Mistake(0, "(file)", "is empty", hint)])
     reader = Reader()
     draft = reader.cluster(root)
-    keys, findings = local.resolve(draft, base)
-    for finding in (*findings, *checks.check(draft)):
+    found = local.resolve(draft, base)
+    for finding in (*found.findings, *checks.check(draft)):
         if not _in_doubt(finding, reader.bad):
             line = line_of(root, finding.path)
             reader.mistakes.append(Mistake(line, dotted(finding.path), finding.message, finding.hint))
     if reader.mistakes:
         raise SpecError(source, reader.mistakes)
-    if keys == draft.access.ssh_keys:
-        return draft
-    return draft.model_copy(update={"access": draft.access.model_copy(update={"ssh_keys": keys})})
+    return _with(draft, found)
+
+
+def _with(cluster: Cluster, found: local.Local) -> Cluster:
+    """The cluster with what its files held."""
+    access, storage = cluster.access, cluster.storage
+    if found.keys != access.ssh_keys:
+        access = access.model_copy(update={"ssh_keys": found.keys})
+    if storage.luks is not None:
+        luks = storage.luks.model_copy(update={"passphrase": found.passphrase})
+        storage = storage.model_copy(update={"luks": luks})
+    return cluster.model_copy(update={"access": access, "storage": storage})
 
 
 def _in_doubt(finding: Finding, bad: set[Keys]) -> bool:

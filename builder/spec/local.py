@@ -1,22 +1,37 @@
-"""What a spec names on the building machine: public key files and model files. Reads, never writes."""
+"""What a spec names on the building machine: key files, a passphrase, model files, an ISO. Reads, never writes."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from builder.spec.finding import Finding
+from pydantic import SecretStr
+
+from builder.spec.finding import Finding, Keys
 from builder.spec.model import Cluster
 from builder.spec.sizes import RuleError, format_size
 from builder.spec.sshkeys import TYPES, is_private, public_key
 
 _LIMIT = 1 << 20  # bytes of a key file that are looked at
+# cryptsetup reads no more from a keyboard (its manual page, NOTES ON PASSPHRASE PROCESSING).
+_PASSPHRASE_LENGTH = range(8, 513)
+_TYPED = "use what every keyboard has: letters, digits, blanks and signs of ASCII"
 
 
-def resolve(cluster: Cluster, base: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """All public keys of a cluster, those in files included, and what is wrong with files that it names.
+@dataclass(frozen=True)
+class Local:
+    """What the files held: all public keys of the cluster, and the disks' passphrase; and what is wrong."""
+
+    keys: tuple[str, ...]
+    passphrase: SecretStr | None
+    findings: tuple[Finding, ...]
+
+
+def resolve(cluster: Cluster, base: Path) -> Local:
+    """Read or look at every file that a spec names.
 
     Relative paths start at ``base``. Takes a draft.
     """
@@ -30,7 +45,51 @@ def resolve(cluster: Cluster, base: Path) -> tuple[tuple[str, ...], tuple[Findin
                 keys |= dict.fromkeys(_keys_in(path, strict=not _is_glob(pattern)))
         except RuleError as error:
             findings.append(Finding(("access", "ssh_key_files", index), error.message, error.hint))
-    return tuple(keys), (*findings, *_models(cluster, base))
+    passphrase = None
+    luks = cluster.storage.luks
+    if luks is not None and luks.passphrase_file is not None:
+        try:
+            passphrase = _passphrase(_plain(luks.passphrase_file, base))
+        except RuleError as error:
+            findings.append(Finding(("storage", "luks", "passphrase_file"), error.message, error.hint))
+    iso = cluster.media.base_iso
+    if iso is not None and iso.path is not None:
+        findings += _file(iso.path, base, ("media", "base_iso", "path"), "name the .iso file")[0]
+    return Local(tuple(keys), passphrase, (*findings, *_models(cluster, base)))
+
+
+def _plain(name: str, base: Path) -> Path:
+    """A path that is no glob. Raises RuleError for one that is, or for an unknown home folder."""
+    if _is_glob(name):
+        raise RuleError(f"{name} is a glob, and one file is wanted")
+    return _files(name, base)[0]
+
+
+def _passphrase(path: Path) -> SecretStr:
+    """The one line of a passphrase file. No message quotes it."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read(_LIMIT)
+    except FileNotFoundError:
+        raise RuleError(f"{path} does not exist", "write the passphrase there, in one line") from None
+    except UnicodeDecodeError:
+        raise RuleError(f"{path} is not a text file", _TYPED) from None
+    except OSError as error:
+        raise RuleError(f"{path} cannot be read: {error.strerror}") from None
+    # An editor ends the line; a keyboard's Enter is not part of the passphrase.
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise RuleError(f"{path} is empty", "write the passphrase there, in one line")
+    if "\n" in text or "\r" in text:
+        raise RuleError(f"{path} holds more than one line", "the passphrase is one line")
+    if not (text.isascii() and text.isprintable()):
+        raise RuleError(f"{path} holds a character that cannot be typed at boot", _TYPED)
+    if text != text.strip():
+        raise RuleError(f"{path} begins or ends with a blank, which nobody sees", "take the blank away")
+    if len(text) not in _PASSPHRASE_LENGTH:
+        least, most = _PASSPHRASE_LENGTH.start, _PASSPHRASE_LENGTH.stop - 1
+        raise RuleError(f"{path} holds a passphrase of {len(text)} characters", f"take {least} to {most}")
+    return SecretStr(text)
 
 
 def _is_glob(pattern: str) -> bool:
@@ -81,29 +140,35 @@ def _models(cluster: Cluster, base: Path) -> Iterator[Finding]:
     """Model files that are missing, empty, unreadable, or that do not fit the partition meant for them."""
     total = 0
     for index, model in enumerate(cluster.models):
-        if not model.path:
-            continue
-        path = base / model.path
-        where = ("models", index, "path")
-        try:
-            facts = path.stat()
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", "") or "not a path"
-            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {why}"
-            relative = "" if path.is_absolute() and base != path else "the path starts at the spec's folder"
-            hint = "write the whole path instead of ~" if model.path.startswith("~") else relative
-            yield Finding(where, f"{model.path} {reason}", hint)
-            continue
-        if not stat.S_ISREG(facts.st_mode):
-            yield Finding(where, f"{model.path} is not a file", "name one file; give each its own item")
-        elif facts.st_size == 0:
-            yield Finding(where, f"{model.path} is empty", "is the download complete?")
-        elif not os.access(path, os.R_OK):
-            yield Finding(where, f"{model.path} cannot be read: Permission denied")
-        total += facts.st_size
+        if model.path:
+            where = ("models", index, "path")
+            findings, size = _file(model.path, base, where, "name one file; give each its own item")
+            yield from findings
+            total += size
     room = cluster.storage.models
     if isinstance(room, int) and total > room:
         needed = format_size(-(-total // (1 << 20)) << 20)
         yield Finding(
             ("storage", "models"), f"is too small: the models take {needed}", "write fit, or a larger size"
         )
+
+
+def _file(name: str, base: Path, where: Keys, hint: str) -> tuple[list[Finding], int]:
+    """What is wrong with a large file that will be used where it lies, and its size; ``hint`` if it is no file."""
+    path = base / name
+    try:
+        facts = path.stat()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or "not a path"
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {why}"
+        relative = "" if path.is_absolute() and base != path else "the path starts at the spec's folder"
+        hint = "write the whole path instead of ~" if name.startswith("~") else relative
+        return [Finding(where, f"{name} {reason}", hint)], 0
+    found = []
+    if not stat.S_ISREG(facts.st_mode):
+        found = [Finding(where, f"{name} is not a file", hint)]
+    elif facts.st_size == 0:
+        found = [Finding(where, f"{name} is empty", "is the download complete?")]
+    elif not os.access(path, os.R_OK):
+        found = [Finding(where, f"{name} cannot be read: Permission denied")]
+    return found, facts.st_size

@@ -6,10 +6,11 @@ judge is in :mod:`builder.spec.checks`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SecretStr, SerializeAsAny, model_validator
 
 from builder.engines.none import NoEngine
 from builder.spec import types as t
@@ -39,13 +40,18 @@ class Network(Section):
 class Distribution(Section):
     """What the nodes run, and where its packages come from."""
 
-    name: Literal["debian"] = Field("debian", description="The distribution.", examples=["debian"])
-    release: t.Release = Field(
-        "13", description='Number or code name. Quote a number: `"13"`.', examples=["13", "trixie"]
+    name: Literal["debian", "ubuntu"] = Field(
+        "debian", description="The distribution.", examples=["debian", "ubuntu"]
     )
-    kernel: Literal["generic", "cloud"] = Field(
+    release: t.Release = Field(
+        "13",
+        description='Number or code name. Quote a number: `"13"`. Ubuntu needs one: `"24.04"` or `"26.04"`.',
+        examples=["13", "trixie", "24.04"],
+    )
+    kernel: Literal["generic", "cloud", "hwe"] = Field(
         "generic",
-        description="`generic` drives real machines; `cloud` is smaller and knows virtual machines only.",
+        description="`generic` drives real machines; `cloud` is smaller and knows virtual machines only; `hwe` is "
+        "Ubuntu's newer one, for newer hardware.",
         examples=["generic"],
     )
     packages: tuple[t.Package, ...] = Field(
@@ -172,6 +178,18 @@ class Node(Section):
     )
 
 
+class Luks(Section):
+    """Encryption of the disk by LUKS: of root, or with `layout: lvm` of everything but the boot partitions."""
+
+    passphrase_file: t.LocalPath = Field(
+        description="File on the building machine, relative to the spec, whose one line is the passphrase: at "
+        "least 8 characters that a keyboard has. The medium holds it, and each node asks for it at every boot.",
+        examples=["secrets/passphrase"],
+    )
+    # Read by the loader; no key of a spec, and in no dump.
+    passphrase: SecretStr | None = Field(None, exclude=True, repr=False)
+
+
 class Storage(Section):
     """Disk and partitions, for nodes that do not say otherwise."""
 
@@ -187,6 +205,17 @@ class Storage(Section):
         "when there are none), `rest` is what root leaves. A reinstall may keep this partition.",
         examples=["fit", "100G", "rest"],
     )
+    layout: Literal["direct", "lvm"] = Field(
+        "direct",
+        description="`direct` makes partitions, `lvm` logical volumes, with `media.installer: subiquity` only.",
+        examples=["direct", "lvm"],
+    )
+    luks: Luks | None = Field(None, description="Encrypts, with `media.installer: subiquity` only.")
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What a node needs for its disk beyond partitions and ext4."""
+        return (*(["lvm"] if self.layout == "lvm" else []), *(["luks"] if self.luks else []))
 
 
 class Model(Section):
@@ -287,11 +316,55 @@ class Firewall(Section):
     allow: tuple[Opening, ...] = Field((), description="What is opened besides.")
 
 
+def _kind_of_iso(text: str) -> str:
+    """Which key of ``base_iso`` a single value is the value of."""
+    if "://" in text:
+        return "url"
+    return "release" if re.fullmatch(r"[0-9]+(\.[0-9]+)*", text) else "path"
+
+
+class BaseIso(Section):
+    """The official Ubuntu Server ISO that is remastered. A single value stands for one of the first three keys."""
+
+    choice = Choice(("release", "url", "path"), exactly=True)
+    short = _kind_of_iso
+
+    release: t.BaseRelease | None = Field(
+        None,
+        description="Number or code name; it must be `distribution.release`. The newest point release is taken.",
+        examples=["24.04", "noble"],
+    )
+    url: t.Url | None = Field(
+        None,
+        description="Where to download it from.",
+        examples=["https://mirror.example/ubuntu-24.04.3-live-server-amd64.iso"],
+    )
+    path: t.LocalPath | None = Field(
+        None,
+        description="The file on the building machine, relative to the spec.",
+        examples=["ubuntu-24.04.3-live-server-amd64.iso"],
+    )
+    sha256: t.Sha256 | None = Field(
+        None,
+        description="SHA-256. Another ISO is refused.",
+        examples=["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],
+    )
+
+
 class Media(Section):
     """The install medium."""
 
-    installer: Literal["direct"] = Field(
-        "direct", description="Which installer is on it: `direct` is the builder's own.", examples=["direct"]
+    installer: Literal["direct", "subiquity"] = Field(
+        "direct",
+        description="Which installer is on it: `direct` is the builder's own, `subiquity` is Ubuntu's, on its "
+        "official ISO, for nodes that run Ubuntu.",
+        examples=["direct", "subiquity"],
+    )
+    base_iso: BaseIso | None = Field(
+        None,
+        description="The ISO that is remastered, with `installer: subiquity`. Default: that of "
+        "`distribution.release`.",
+        examples=["24.04"],
     )
     serial: t.Console | None = Field(
         "ttyS0,115200",
@@ -318,7 +391,10 @@ class Media(Section):
 
 
 class Cluster(Section):
-    """A whole spec. ``access.ssh_keys`` holds the keys found through ``ssh_key_files`` as well."""
+    """A whole spec. ``access.ssh_keys`` holds the keys found through ``ssh_key_files`` as well.
+
+    ``storage.luks.passphrase`` is what the file held.
+    """
 
     name: t.Label = Field(description="What it is called; so are the artifacts.", examples=["quickstart"])
     network: Network = Field(description="The network that the nodes share.")
@@ -341,6 +417,13 @@ class Cluster(Section):
     def volume(self) -> str:
         """The ISO's volume label: the one given, or one made of the cluster's name."""
         return self.media.volume or self.name.upper().replace("-", "_")[:32]
+
+    @property
+    def base_iso(self) -> BaseIso | None:
+        """The ISO to remaster: the one given, or the release's; None with the direct installer."""
+        if self.media.installer != "subiquity":
+            return None
+        return self.media.base_iso or BaseIso(release=self.distribution.release)
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError."""

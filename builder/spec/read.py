@@ -52,6 +52,9 @@ class Reader:
         if issubclass(cls, Engine):
             options, value = self.engine(value, path)
             cls = cast("type[S]", options)
+        if cls.short and isinstance(value, Scalar):
+            key = cls.short(value.text)
+            value = Mapping(value.line, {key: value}, {key: value.line})
         if not isinstance(value, Mapping):
             hint = f"its keys are: {', '.join(slots(cls))}"
             self.note(value.line, path, f"must be a group of keys, not {value.noun}", hint)
@@ -124,6 +127,10 @@ class Reader:
             if key.lower() in ("password", "passwd", "plain_text_passwd"):
                 message = "a password must not stand here: the medium can be read by anyone"
                 self.note(line, (*path, key), message, f"use access.password_hash; {HASH_HINT}")
+                continue
+            if key == "passphrase":
+                message = "a passphrase must not stand here: the spec is no place for secrets"
+                self.note(line, (*path, key), message, "write it in a file; see storage.luks.passphrase_file")
                 continue
             if belongs := _likely(cls, key, path, known):
                 meant.add(belongs[0].partition(".")[0])

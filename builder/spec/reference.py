@@ -50,6 +50,7 @@ WORDS = {
     "archive": "URL",
     "package": "package names",
     "release": "text",
+    "base_release": "text",
     "file_name": "file name",
     "repo": "`org/name`",
     "revision": "text",
@@ -109,6 +110,9 @@ def _type(slot: Slot, path: str) -> str:
         target = "storage.disk" if path == "nodes[].disk" else path
         anchor = target.replace("[]", "").replace(".", "")
         word = f"[{'list of groups' if slot.many else 'group'}](#{anchor})"
+        if slot.section.short and slot.section.choice:
+            *words, last = slot.section.choice.keys
+            word = f"{', '.join(words)} or {last}, or {word}"
     elif slot.choices:
         word = " or ".join(f"`{choice}`" for choice in slot.choices)
     else:

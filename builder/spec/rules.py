@@ -177,6 +177,14 @@ def release(text: str) -> str:
     return text
 
 
+def base_release(text: str) -> str:
+    """The release of an installer ISO, of which the newest point release is taken."""
+    if found := re.fullmatch(r"([0-9]+\.[0-9]+)\.[0-9]+", text, re.ASCII):
+        hint = f'write "{found[1]}", of which the newest is taken, or give a url or path'
+        raise RuleError(f"{show(text)} is a point release", hint)
+    return release(text)
+
+
 def file_name(text: str) -> str:
     if "/" in text or text in (".", ".."):
         raise RuleError(f"{show(text)} must be a file name, without folders")

@@ -8,6 +8,7 @@ from builder.engines import ENGINES
 from builder.spec import model
 from builder.spec.model import Cluster
 from builder.spec.section import Section
+from builder.spec.slots import slots
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -22,6 +23,8 @@ def schema() -> dict[str, Any]:
             word = "oneOf" if section.choice.exactly else "anyOf"
             definition[word] = [{"required": [key]} for key in section.choice.keys]
             _combinations(definition, section)
+        if isinstance(section, type) and issubclass(section, Section):
+            _as_written(definition, section)
     variants = {kind.options.__name__: kind.options.model_json_schema(by_alias=True) for kind in ENGINES.values()}
     for variant in variants.values():
         variant.pop("$defs", None)
@@ -36,6 +39,16 @@ def schema() -> dict[str, Any]:
     made["title"] = "Cluster spec"
     made["description"] = "What a cluster is: its network, nodes, access, disks, models, firewall and media."
     return {"$schema": DIALECT, **_plain(made), "$defs": _plain(definitions)}
+
+
+def _as_written(definition: dict[str, Any], section: type[Section]) -> None:
+    """Leave out what is no key, and let a single value stand for a group where it may."""
+    for name, field in section.model_fields.items():
+        if field.exclude:
+            del definition["properties"][name]
+    for key, slot in slots(section).items():
+        if slot.section and slot.section.short:
+            definition["properties"][key]["anyOf"].insert(0, {"type": "string", "minLength": 1})
 
 
 def _combinations(definition: dict[str, Any], section: type[Section]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +36,8 @@ class Section(BaseModel):
     unless: ClassVar[Mapping[str, str]] = {}
     # A key that makes sense with some keys of the choice only.
     only_with: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    # A single value may stand for the group: this tells which key it is the value of.
+    short: ClassVar[Callable[[str], str] | None] = None
 
     @model_validator(mode="after")
     def _choice_is_made(self) -> Section:

@@ -31,8 +31,9 @@ class Slot:
 
 @cache
 def slots(cls: type[Section]) -> dict[str, Slot]:
-    """The keys of a section, as a file spells them."""
-    return {field.alias or name: _slot(name, field) for name, field in cls.model_fields.items()}
+    """The keys of a section, as a file spells them; a field that is in no dump is no key."""
+    fields = {name: field for name, field in cls.model_fields.items() if not field.exclude}
+    return {field.alias or name: _slot(name, field) for name, field in fields.items()}
 
 
 def _slot(name: str, info: Any) -> Slot:

@@ -20,6 +20,12 @@ def warnings(cluster: Cluster) -> tuple[str, ...]:
     for path, disk in wishes:
         if disk.largest and disk.may_overwrite:
             found.append(f"{path}: the largest disk is wiped whatever it holds; naming it by serial is safer")
+    if cluster.storage.luks is not None:
+        found.append("storage.luks: the medium holds the passphrase, so its owner can open the disks")
+        found.append("storage.luks: a node waits at every boot until somebody types the passphrase at its console")
+    iso = cluster.media.base_iso
+    if iso is not None and iso.url and iso.url.startswith("http:") and iso.sha256 is None:
+        found.append("media.base_iso: the ISO comes by plain http, and no sha256 guards it")
     for i, model in enumerate(cluster.models):
         if model.url and model.url.startswith("http:") and model.sha256 is None:
             found.append(f"models[{i}]: {model.name} comes by plain http, and no sha256 guards it")

@@ -214,10 +214,11 @@ def test_a_failing_program_is_quoted_and_secrets_are_not() -> None:
     assert "hunter2" not in caught.value.message
 
 
-def test_the_distribution_s_default_mirror_is_known_to_mmdebstrap() -> None:
-    found = mirror.from_mmdebstrap(distribution("debian", "13", "generic"))
+@pytest.mark.parametrize(("name", "release"), [("debian", "13"), ("ubuntu", "24.04"), ("ubuntu", "26.04")])
+def test_the_distribution_s_default_mirror_is_known_to_mmdebstrap(name: str, release: str) -> None:
+    found = mirror.from_mmdebstrap(distribution(name, release, "generic"))
     assert set(found.uris) == {"main", "security"}
-    assert all(uri.startswith("http") for uri in found.uris.values())
+    assert all(uri.startswith("http") and name in uri for uri in found.uris.values())
 
 
 def test_a_package_that_does_not_exist_is_a_mistake_in_the_spec() -> None:

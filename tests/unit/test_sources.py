@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from builder import apt, mirror
-from builder.distributions import distribution
+from builder.distributions import Distribution, codename_of, debian, distribution, kernels, ubuntu
+from builder.errors import BuilderError
 
 TRIXIE = distribution("debian", "13", "generic")
+NOBLE = distribution("ubuntu", "24.04", "generic")
 
 ONE_LINE = """
 # deb http://comment.example/debian bookworm main
@@ -58,6 +61,108 @@ def test_a_host_of_the_same_distribution_lends_its_mirror(tmp_path: Path) -> Non
 
 def test_a_host_of_another_distribution_does_not(tmp_path: Path) -> None:
     assert mirror.from_host(host(tmp_path, name="ubuntu"), TRIXIE) is None
+
+
+def test_a_host_that_runs_ubuntu_lends_its_mirror_to_ubuntu(tmp_path: Path) -> None:
+    text = DEB822.replace("bookworm", "jammy").replace("/debian", "/ubuntu")
+    (host(tmp_path, name="ubuntu", text=text) / "etc/os-release").write_text("ID=ubuntu\nVERSION_CODENAME=jammy\n")
+    found = mirror.from_host(tmp_path, NOBLE)
+    assert found is not None
+    assert found.uris["main"] == "http://a.example/ubuntu"
+    assert mirror.from_host(tmp_path, TRIXIE) is None
+
+
+@pytest.mark.parametrize("name", ["debian", "ubuntu"])
+def test_mmdebstrap_is_asked_for_a_release_that_it_has_known_for_long(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = {"debian": TRIXIE, "ubuntu": NOBLE}[name]
+    asked: list[object] = []
+
+    def answer(argv: list[str], **_options: object) -> Done:
+        asked.extend(argv)
+        return Done(f"deb http://a.example/x {argv[-2]} main\ndeb http://s.example/x {argv[-2]}-security main\n")
+
+    monkeypatch.setattr(mirror, "run", answer)
+    assert mirror.from_mmdebstrap(target).uris == {"main": "http://a.example/x", "security": "http://s.example/x"}
+    assert asked == [
+        *("mmdebstrap", "--variant=custom", "--format=null", "--skip=update"),
+        *('--setup-hook=cat "$1/etc/apt/sources.list"', {"debian": "bookworm", "ubuntu": "bionic"}[name], "-"),
+    ]
+
+
+@dataclass
+class Done:
+    stdout: str
+    stderr: str = ""
+
+
+def test_every_distribution_has_the_same_shape() -> None:
+    for kernel in kernels("debian"):
+        assert distribution("debian", "trixie", kernel).kernel in distribution("debian", "13", kernel).packages
+    for release in ("24.04", "noble", "26.04", "resolute"):
+        for kernel in kernels("ubuntu"):
+            assert (
+                distribution("ubuntu", release, kernel).kernel in distribution("ubuntu", release, kernel).packages
+            )
+    assert (NOBLE.codename, NOBLE.number) == ("noble", "24.04")
+    assert distribution("ubuntu", "26.04", "hwe").kernel == "linux-generic-hwe-26.04"
+    assert [codename_of("ubuntu", release) for release in ("24.04", "noble", "22.04")] == ["noble", "noble", None]
+    public = {module: {name for name in dir(module) if name[0] != "_"} for module in (debian, ubuntu)}
+    assert public[debian] == public[ubuntu]
+
+
+def test_what_ubuntu_s_installer_runs_in_the_node_is_there() -> None:
+    """subiquity calls setupcon in the target, and curtin wants these for UEFI; no network brings them."""
+    wanted = {
+        "console-setup",
+        "efibootmgr",
+        "grub-efi-amd64",
+        "grub-efi-amd64-signed",
+        "shim-signed",
+        "netplan.io",
+        "locales",
+        "lsb-release",
+    }
+    assert wanted <= set(NOBLE.packages)
+    plain = set(NOBLE.packages)
+    assert set(distribution("ubuntu", "24.04", "generic", ("lvm", "luks")).packages) - plain == {
+        *("lvm2", "cryptsetup", "cryptsetup-initramfs"),
+    }
+
+
+def test_the_suites_of_ubuntu_and_where_security_comes_from() -> None:
+    both = mirror.Mirror({"main": "http://m.example/ubuntu", "security": "http://s.example/ubuntu"}, "a test")
+    signed = "deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg]"
+    assert apt.sources_list(NOBLE, both).splitlines() == [
+        f"{signed} http://m.example/ubuntu noble main restricted universe",
+        f"{signed} http://m.example/ubuntu noble-updates main restricted universe",
+        f"{signed} http://s.example/ubuntu noble-security main restricted universe",
+    ]
+
+
+def test_an_unknown_kernel_names_the_known() -> None:
+    with pytest.raises(BuilderError, match="debian has no kernel called hwe") as caught:
+        distribution("debian", "13", "hwe")
+    assert caught.value.hint == "known: generic, cloud"
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        (TRIXIE, "install the package debian-archive-keyring: `builder doctor --install` does"),
+        (
+            NOBLE,
+            "install the package ubuntu-keyring: apt-get install ubuntu-keyring; Debian 12 has it in "
+            "bookworm-backports",
+        ),
+    ],
+)
+def test_a_missing_keyring_names_its_package(target: Distribution, hint: str, tmp_path: Path) -> None:
+    without = replace(target, keyring=tmp_path / "keyring.gpg")
+    with pytest.raises(BuilderError, match=r"keyring\.gpg is not there") as caught:
+        apt.resolve(without, mirror.Mirror({"main": "http://m.example"}, "a test"), ["bash"])
+    assert caught.value.hint == hint
 
 
 def test_the_environment_comes_before_the_host() -> None:

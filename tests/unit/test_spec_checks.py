@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from builder.errors import Mistake, SpecError
@@ -22,6 +24,11 @@ nodes:
     match: {mac: "52:54:00:77:00:01", serial: A1, uuid: 4c4c4544-0042-3510-8048-b7c04f4d3433}
     address: 10.77.0.11
 """
+
+
+UBUNTU = "distribution: {name: ubuntu, release: noble}\n"
+TYPED = "use what every keyboard has: letters, digits, blanks and signs of ASCII"
+SUBIQUITY = UBUNTU + "media: {installer: subiquity}\n"
 
 
 def only(text: str) -> Mistake:
@@ -65,6 +72,22 @@ CASES = [
     ("firewall: {allow: [{port: 85}, {port: 80-90, from: 10.77.0.0/24}]}\n", 10, "firewall.allow[1].port", "tcp is opened to the same machines by firewall.allow[0] already", "name each port once"),
     ("firewall: {allow: [{port: 80-90, from: any}, {port: 85}]}\n", 10, "firewall.allow[1].port", "is open to any by firewall.allow[0] already", ""),
     ("firewall: {allow: [{port: 85}, {port: 80-90, from: 0.0.0.0/0}]}\n", 10, "firewall.allow[0].port", "is open to any by firewall.allow[1] already", ""),
+    ("distribution: {name: ubuntu}\n", 10, "distribution.release", "ubuntu 13 is not known", 'known: "24.04" (noble), "26.04" (resolute)'),
+    ("distribution: {kernel: hwe}\n", 10, "distribution.kernel", "debian has no hwe kernel", "take generic or cloud"),
+    ("media: {installer: subiquity}\n", 10, "media.installer", "subiquity installs Ubuntu, and the nodes are to run debian", "write distribution.name: ubuntu, or installer: direct"),
+    ("storage: {layout: lvm}\n", 10, "storage.layout", "the direct installer knows nothing of lvm", "write media.installer: subiquity, or leave it out"),
+    ("media: {base_iso: '24.04'}\n", 10, "media.base_iso", "the direct installer knows nothing of an official ISO", "write media.installer: subiquity, or leave it out"),
+    (UBUNTU + "media: {installer: subiquity, base_iso: '26.04'}\n", 11, "media.base_iso.release", "26.04 is not the nodes' release, which is noble", 'write "noble", or leave it out: it is the default'),
+    (UBUNTU + "media: {installer: subiquity, base_iso: {release: jammy}}\n", 11, "media.base_iso.release", "jammy is not the nodes' release, which is noble", 'write "noble", or leave it out: it is the default'),
+    (UBUNTU + "media: {installer: subiquity, base_iso: 24.04.3}\n", 11, "media.base_iso.release", '"24.04.3" is a point release', 'write "24.04", of which the newest is taken, or give a url or path'),
+    (UBUNTU + "media: {installer: subiquity, base_iso: 24.04}\n", 11, "media.base_iso.release", "YAML read 24.04 as a number, and text is wanted", 'quote it: "24.04"'),
+    (UBUNTU + "media: {installer: subiquity, base_iso: 'ftp://h/x.iso'}\n", 11, "media.base_iso.url", "is not an http or https URL", "write it like https://host/path"),
+    (UBUNTU + "media: {installer: subiquity, base_iso: no.iso}\n", 11, "media.base_iso.path", "no.iso does not exist", "the path starts at the spec's folder"),
+    (UBUNTU + "media: {installer: subiquity, base_iso: {path: /etc}}\n", 11, "media.base_iso.path", "/etc is not a file", "name the .iso file"),
+    (UBUNTU + "media: {installer: subiquity, base_iso: {release: '24.04', url: 'https://h/x'}}\n", 11, "media.base_iso", "has release and url, but only one of release, url or path can be meant", ""),
+    (UBUNTU + "media: {installer: subiquity, base_iso: {sha256: %s}}\n" % ("a" * 64), 11, "media.base_iso", "needs one of release, url or path", ""),
+    (UBUNTU + "media: {installer: subiquity, base_iso: [a]}\n", 11, "media.base_iso", "must be a group of keys, not a list", "its keys are: release, url, path, sha256"),
+    (UBUNTU + "models: [{name: a.gguf, url: 'https://h/1'}]\nengine: llamacpp\n", 12, "engine", "llamacpp is taken from debian's packages, and the nodes are to run ubuntu", "write distribution.name: debian, or engine: none"),
     ("firewall: {allow: [{port: 22}]}\n", 10, "firewall.allow[0].port", "includes port 22, which is always open", "say from where under firewall.ssh"),
 ]  # fmt: skip
 
@@ -114,6 +137,13 @@ def test_a_subnet_with_too_little_room() -> None:
         node("{serial: B2}", more="    address: 10.77.0.12\n    interface: enp*\n"),
         node("{serial: B2}"),
         "    disk: {path: pci-0000*}\n" + node(more="    disk: {path: pci-0000*}\n"),
+        UBUNTU,
+        "distribution: {name: ubuntu, release: '26.04', kernel: hwe}\n",
+        SUBIQUITY,
+        SUBIQUITY + "storage: {layout: lvm}\n",
+        UBUNTU + "media: {installer: subiquity, base_iso: '24.04'}\n",
+        UBUNTU + "media: {installer: subiquity, base_iso: {release: noble, sha256: %s}}\n" % ("a" * 64),
+        UBUNTU + "media: {installer: subiquity, base_iso: 'https://h/ubuntu-24.04.3-live-server-amd64.iso'}\n",
     ],
 )
 def test_what_only_looks_alike_is_accepted(more: str) -> None:
@@ -129,6 +159,8 @@ def test_what_only_looks_alike_is_accepted(more: str) -> None:
         HEAD + node("{serial: B2}", more="    address: 10.77.0.12\n    interface: '*'\n"),
         HEAD + "storage: {root: nonsense, models: rest}\n",
         HEAD + "distribution: {mirror: nonsense, security_mirror: 'https://h/s'}\n",
+        HEAD + "distribution: {name: nonsense, release: '24.04', kernel: hwe}\nmedia: {installer: subiquity}\n",
+        HEAD + "media: {installer: nonsense, base_iso: '24.04'}\nstorage: {layout: lvm}\n",
     ],
 )
 def test_no_finding_that_rests_on_a_wrong_value(text: str) -> None:
@@ -146,6 +178,10 @@ WARNINGS = [
         "storage: {disk: {largest: true, overwrite: true}}\n",
         "storage.disk: the largest disk is wiped whatever it holds; naming it by serial is safer",
     ),
+    (
+        UBUNTU + "media: {installer: subiquity, base_iso: 'http://h/x.iso'}\n",
+        "media.base_iso: the ISO comes by plain http, and no sha256 guards it",
+    ),
     ("models: [{name: x, url: 'http://h/x'}]\n", "models[0]: x comes by plain http, and no sha256 guards it"),
 ]
 
@@ -153,3 +189,100 @@ WARNINGS = [
 @pytest.mark.parametrize(("more", "warning"), WARNINGS)
 def test_warnings(more: str, warning: str) -> None:
     assert warning in warnings(loads(HEAD + more))
+
+
+# ---- the passphrase
+
+
+def encrypted(file: str = "passphrase") -> str:
+    return HEAD + SUBIQUITY + f"storage: {{luks: {{passphrase_file: {file}}}}}\n"
+
+
+def test_a_passphrase_is_read_and_shown_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    cluster = loads(encrypted(), base=tmp_path)
+    assert cluster.storage.luks is not None
+    assert cluster.storage.luks.passphrase is not None
+    assert cluster.storage.luks.passphrase.get_secret_value() == "correct horse battery"
+    assert cluster.storage.features == ("luks",)
+    shown = f"{cluster!r} {cluster} {cluster.model_dump()} {cluster.model_dump_json()}"
+    assert "correct horse" not in shown
+    assert [text for text in warnings(cluster) if text.startswith("storage.luks")] == [
+        "storage.luks: the medium holds the passphrase, so its owner can open the disks",
+        "storage.luks: a node waits at every boot until somebody types the passphrase at its console",
+    ]
+
+
+PASSPHRASES = [
+    (b"", "{base}/passphrase is empty", "write the passphrase there, in one line"),
+    (b"\n", "{base}/passphrase is empty", "write the passphrase there, in one line"),
+    (b"hunter2", "{base}/passphrase holds a passphrase of 7 characters", "take 8 to 512"),
+    (b"hunter2" * 80, "{base}/passphrase holds a passphrase of 560 characters", "take 8 to 512"),
+    (b"hunter2 hunter2\n\n", "{base}/passphrase holds more than one line", "the passphrase is one line"),
+    (
+        b"hunter2 hunter2 ",
+        "{base}/passphrase begins or ends with a blank, which nobody sees",
+        "take the blank away",
+    ),
+    ("hunter2 h\u00fcnter".encode(), "{base}/passphrase holds a character that cannot be typed at boot", TYPED),
+    (b"hunter2\x00hunter2", "{base}/passphrase holds a character that cannot be typed at boot", TYPED),
+    (b"hunter2\xff\xfe", "{base}/passphrase is not a text file", TYPED),
+]
+
+
+@pytest.mark.parametrize(("content", "message", "hint"), PASSPHRASES)
+def test_wrong_passphrases_are_not_repeated(content: bytes, message: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_bytes(content)
+    with pytest.raises(SpecError) as caught:
+        loads(encrypted(), base=tmp_path)
+    path = "storage.luks.passphrase_file"
+    assert caught.value.mistakes == (Mistake(12, path, message.format(base=tmp_path), hint),)
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("none", "{base}/none does not exist"),
+        ("folder", "{base}/folder cannot be read: Is a directory"),
+        ("'pass*'", "pass* is a glob, and one file is wanted"),
+        ("~nobody-of-this-name/x", "~nobody-of-this-name/x: the home folder is not known"),
+        ("''", "is not the path of a file"),
+    ],
+)
+def test_wrong_passphrase_files(file: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SpecError) as caught:
+        loads(encrypted(file), base=tmp_path)
+    (mistake,) = caught.value.mistakes
+    assert (mistake.path, mistake.message) == ("storage.luks.passphrase_file", message.format(base=tmp_path))
+
+
+def test_a_passphrase_in_the_spec_itself_is_refused() -> None:
+    text = HEAD + SUBIQUITY + "storage: {luks: {passphrase: hunter2 hunter2}}\n"
+    with pytest.raises(SpecError) as caught:
+        loads(text)
+    assert [str(mistake) for mistake in caught.value.mistakes] == [
+        "line 12: storage.luks.passphrase: a passphrase must not stand here: the spec is no place for secrets "
+        "(write it in a file; see storage.luks.passphrase_file)",
+        'line 12: storage.luks.passphrase_file: is missing (for example: passphrase_file: "secrets/passphrase")',
+    ]
+
+
+def test_encryption_needs_ubuntu_s_installer(tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    with pytest.raises(SpecError) as caught:
+        loads(HEAD + "storage: {luks: {passphrase_file: passphrase}}\n", base=tmp_path)
+    assert [mistake.message for mistake in caught.value.mistakes] == [
+        "the direct installer knows nothing of encryption"
+    ]
+
+
+def test_the_iso_of_the_release_is_the_default() -> None:
+    assert loads(HEAD).base_iso is None
+    iso = loads(HEAD + SUBIQUITY).base_iso
+    assert iso is not None
+    assert (iso.release, iso.url, iso.path) == ("noble", None, None)
+    iso = loads(HEAD + UBUNTU + "media: {installer: subiquity, base_iso: 'https://h/x.iso'}\n").base_iso
+    assert iso is not None
+    assert (iso.release, iso.url, iso.path) == (None, "https://h/x.iso", None)

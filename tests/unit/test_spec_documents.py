@@ -81,11 +81,24 @@ def test_examples_load_and_fit_the_schema(path: Path, tmp_path: Path) -> None:
         ("firewall", {"allow": [{"port": 0}]}),
         ("firewall", {"allow": [{"port": 1, "source": "any"}]}),
         ("media", {"countdown": 999}),
+        ("media", {"base_iso": {}}),
+        ("media", {"base_iso": ""}),
+        ("media", {"base_iso": {"release": "24.04", "path": "x.iso"}}),
+        ("storage", {"luks": {"passphrase_file": "x", "passphrase": "hunter2"}}),
+        ("storage", {"layout": "lvmm"}),
         ("access", {"password": "x"}),
     ],
 )
 def test_the_schema_refuses(key: str, value: object) -> None:
     assert not valid({**yaml.safe_load(starter("demo", "x")), key: value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["24.04", "https://h/x.iso", {"release": "noble"}, {"path": "x.iso", "sha256": "a" * 64}],
+)
+def test_the_schema_takes_a_base_iso_in_one_word_or_as_a_group(value: object) -> None:
+    assert valid({**yaml.safe_load(starter("demo", "x")), "media": {"base_iso": value}})
 
 
 def test_every_key_is_described() -> None:

@@ -73,7 +73,7 @@ def test_anchors_may_be_used() -> None:
 TRAPS = [
     ("distribution: {release: 24.10}", "distribution.release", "YAML read 24.10 as the number 24.1, and text is wanted", 'quote it: "24.10"'),
     ("distribution: {release: 13}", "distribution.release", "YAML read 13 as a number, and text is wanted", 'quote it: "13"'),
-    ("distribution: {kernel: on}", "distribution.kernel", "must be generic or cloud; YAML read on as true", ""),
+    ("distribution: {kernel: on}", "distribution.kernel", "must be generic or cloud or hwe; YAML read on as true", ""),
     ("distribution: {packages: [yes]}", "distribution.packages[0]", "YAML read yes as true, and text is wanted", 'quote it: "yes"'),
     ("access: {user: no}", "access.user", "YAML read no as false, and text is wanted", 'quote it: "no"'),
     ("models: [{name: 2024-01-01, url: https://h/x}]", "models[0].name", "YAML read 2024-01-01 as a date, and text is wanted", 'quote it: "2024-01-01"'),
