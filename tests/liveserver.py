@@ -1,10 +1,11 @@
 """A fixture: an ISO laid out as Ubuntu's live-server ISO is, made from Debian's packages.
 
 The real one is gigabytes and comes from a network; what matters of it here is its shape. Sources: the listing
-and ``xorriso -report_el_torito as_mkisofs`` of the 24.04.3 ISO. GPT with the ISO 9660 file system as partition 1
-and an appended ESP as partition 2, El Torito for BIOS and UEFI, GRUB's hybrid master boot record, Rock Ridge, the
-menu word for word. GRUB and shim are Debian's: those on the host, else unpacked from their packages into the
-cache. Debian's ``gcdx64`` is used, as its prefix is /boot/grub of the medium, like that of Ubuntu's.
+and ``xorriso -report_el_torito as_mkisofs`` of the 24.04.3 ISO, its grub.cfg, and for 26.04 livecd-rootfs, whose
+isobuilder makes it. GPT with the ISO 9660 file system as partition 1 and an appended ESP as partition 2, El Torito
+for BIOS and UEFI, GRUB's hybrid master boot record, Rock Ridge and Joliet, the menu word for word. GRUB and shim
+are Debian's: those on the host, else unpacked from their packages into the cache; ``gcdx64`` for UEFI, as on
+Ubuntu's, whose prefix is /boot/grub of the medium.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def make(
         if hwe:
             content |= {"/casper/hwe-vmlinuz": kernel, "/casper/hwe-initrd": initrd}
         content |= {f"/{path.lstrip('/')}": file for path, file in files.items()}
-        content["/md5sum.txt"] = md5sums(content)
+        content.setdefault("/md5sum.txt", md5sums(content))
         _esp(parts, work)
         argv = xorriso_argv(release, parts.hybrid, work / "esp.img", _staged(content, work), target, joliet=joliet)
         run(argv, step="writing the fixture ISO", env={"SOURCE_DATE_EPOCH": str(EPOCH)})
@@ -138,25 +139,25 @@ def volume(release: str) -> str:
     return f"Ubuntu-Server {release} LTS amd64"
 
 
-def menu(*, hwe: bool = False) -> str:
-    """``/boot/grub/grub.cfg``, as on the real ISO."""
+def menu(*, release: str = "24.04.3", hwe: bool = False) -> str:
+    """``/boot/grub/grub.cfg``, as on the real ISO; that of 26.04 is made by other code, and spells otherwise."""
+    newer = not release.startswith("24.04")
+    indent = "    " if newer else "\t"
+    memory = "" if newer else "else\nmenuentry 'Test memory' {\n\tlinux16 /boot/memtest86+x64.bin\n}\n"
     return (
         "set timeout=30\n\nloadfont unicode\n\n"
         "set menu_color_normal=white/black\nset menu_color_highlight=black/light-gray\n\n"
-        + _entries(hwe=hwe)
+        + _entries(release, hwe=hwe)
         + "grub_platform\n"
         'if [ "$grub_platform" = "efi" ]; then\n'
-        "menuentry 'Boot from next volume' {\n\texit 1\n}\n"
-        "menuentry 'UEFI Firmware Settings' {\n\tfwsetup\n}\n"
-        "else\n"
-        "menuentry 'Test memory' {\n\tlinux16 /boot/memtest86+x64.bin\n}\n"
-        "fi\n"
+        f"menuentry 'Boot from next volume' {{\n{indent}exit 1\n}}\n"
+        f"menuentry 'UEFI Firmware Settings' {{\n{indent}fwsetup\n}}\n" + memory + "fi\n"
     )
 
 
-def loopback_menu(*, hwe: bool = False) -> str:
+def loopback_menu(*, release: str = "24.04.3", hwe: bool = False) -> str:
     """``/boot/grub/loopback.cfg``, for those who start the ISO as a file from a GRUB of their own."""
-    return _entries(hwe=hwe, extra="iso-scan/filename=${iso_path}")
+    return "\n" + _entries(release, hwe=hwe).replace("---", "iso-scan/filename=${iso_path} ---")
 
 
 def catalog(version: Literal[1, 2]) -> str:
@@ -233,13 +234,17 @@ def xorriso_argv(
     ]
 
 
-def _entries(*, hwe: bool, extra: str = "") -> str:
+def _entries(release: str, *, hwe: bool) -> str:
     kernels = [("Try or Install Ubuntu Server", "")]
     if hwe:
         kernels.append(("Ubuntu Server with the HWE kernel", "hwe-"))
+    if release.startswith("24.04"):
+        indent, gap, end = "\t", "\t", "  ---"
+    else:
+        indent, gap, end = "    ", "    ", "  --- "
     return "".join(
-        f'menuentry "{title}" {{\n\tset gfxpayload=keep\n\tlinux\t/casper/{prefix}vmlinuz {extra} ---\n'
-        f"\tinitrd\t/casper/{prefix}initrd\n}}\n"
+        f'menuentry "{title}" {{\n{indent}set gfxpayload=keep\n{indent}linux{gap}/casper/{prefix}vmlinuz{end}\n'
+        f"{indent}initrd{gap}/casper/{prefix}initrd\n}}\n"
         for title, prefix in kernels
     )
 
@@ -256,9 +261,7 @@ def _medium(release: str, catalog_version: Literal[1, 2], hwe: bool, loopback: b
         "/.disk/cd_type": "live-server/20.04\n",
         "/.disk/casper-uuid-generic": "0b0b1c5e-7f56-4a1f-8a5b-d2404f1c57e5\n",
         "/.disk/release_notes_url": "",
-        "/boot/grub/grub.cfg": menu(hwe=hwe),
-        "/boot/grub/x86_64-efi/grub.cfg": "insmod part_gpt\ninsmod part_msdos\nsource /boot/grub/grub.cfg\n",
-        "/boot/memtest86+x64.bin": "no memory test in the fixture\n",
+        "/boot/grub/grub.cfg": menu(release=release, hwe=hwe),
         "/casper/install-sources.yaml": catalog(catalog_version),
         "/casper/filesystem.manifest": "base-files\t13ubuntu10\n",
         "/casper/filesystem.size": "2467536896\n",
@@ -271,8 +274,10 @@ def _medium(release: str, catalog_version: Literal[1, 2], hwe: bool, loopback: b
             f"/casper/{layer}.{kind}": f"{layer} {kind}\n" for kind in ("squashfs", "squashfs.gpg", "manifest")
         }
         texts[f"/casper/{layer}.size"] = "1069277184\n"
+    if series == "24.04":
+        texts["/boot/memtest86+x64.bin"] = "no memory test in the fixture\n"
     if loopback:
-        texts["/boot/grub/loopback.cfg"] = loopback_menu(hwe=hwe)
+        texts["/boot/grub/loopback.cfg"] = loopback_menu(release=release, hwe=hwe)
     return {path: text.encode() for path, text in texts.items()}
 
 
