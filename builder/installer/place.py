@@ -22,9 +22,9 @@ from .console import Console, active_ttys
 from .model import InstallError, Manifest, Node
 
 # What subiquity and curtin leave beside the layers' files, as globs below the node's root. A node of ours has its
-# seed instead, takes its network from there, and has cloud-init look at it at every boot. Sources, of 24.04.4.1 and
-# 26.04.1: subiquity/models/subiquity.py (_cloud_init_files) and models/network.py (render), subiquitycore/
-# models/network.py; of curtin: commands/apt_config.py (apply_preserve_sources_list), net/__init__.py.
+# seed instead, takes its network from there, and has cloud-init look at it at every boot. Sources: subiquity
+# 24.04.4.1 and 26.04.1, models/subiquity.py (_cloud_init_files) and models/network.py (render), subiquitycore/
+# models/network.py; their curtin, commands/apt_config.py (apply_preserve_sources_list) and net/__init__.py.
 NOT_OURS = (
     "etc/cloud/clean.d/99-installer",
     "etc/cloud/cloud-init.disabled",

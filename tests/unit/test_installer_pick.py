@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.installer import choose, commands, facts, payload, pick
+from builder.autoinstall import storage
+from builder.installer import choose, commands, facts, guard, payload, pick
 from builder.installer.console import Console
 from builder.installer.model import Disk, InstallError, Machine, Nic
 
@@ -103,6 +104,14 @@ def test_the_json_that_is_written_is_yaml(extra: dict[str, str]) -> None:
     text = pick.as_yaml({"version": 1, "user-data": extra})
     assert json.loads(text)["user-data"] == extra
     assert yaml.safe_load(text)["user-data"] == extra
+
+
+def test_the_documents_are_made_for_the_picker() -> None:
+    """Both halves of one agreement; the picker cannot import the other one on a live system."""
+    config = storage.section("direct", None, {"esp": 1 << 28, "root": None, "models": 0})["config"]
+    done = pick.finish({"storage": {"config": config}}, "/dev/vda", uefi=True)
+    assert action(done, "disk")["match"] == {"path": "/dev/vda"}
+    assert storage.BOOT_NAME == guard.BOOT
 
 
 # The whole
