@@ -18,6 +18,8 @@ from fnmatch import fnmatchcase
 from .model import Child, Disk, Want, human
 
 PARTITIONS = ("builder-bios", "builder-esp", "builder-root", "builder-models")
+BOOT = "builder-boot"  # beside them where subiquity has encrypted the disk, since GRUB has to read the kernel
+_OURS = frozenset((*PARTITIONS, BOOT))
 _REQUIRED = frozenset(PARTITIONS[:3])
 
 # lsblk calls several of these "disk" (zram, nbd, floppies, the boot areas of an eMMC), so the kernel's name
@@ -142,7 +144,7 @@ def content(disk: Disk) -> str:
     if not (disk.table or disk.fstype or disk.children or not disk.zeros):
         return "blank"
     names = [child.partlabel for child in disk.children]
-    only_ours = len(names) == len(set(names)) and _REQUIRED <= set(names) <= set(PARTITIONS)
+    only_ours = len(names) == len(set(names)) and _REQUIRED <= set(names) <= _OURS
     return "ours" if disk.table == "gpt" and only_ours else "foreign"
 
 

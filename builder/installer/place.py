@@ -21,10 +21,10 @@ from . import commands, disk, facts, failure, payload, pick, system
 from .console import Console, active_ttys
 from .model import InstallError, Manifest, Node
 
-# What subiquity and curtin leave for the first boot, as globs below the node's root. A node of ours has its seed
-# instead, takes its network from there, and has cloud-init look at it at every boot. Sources, of 24.04.4.1 and
-# 26.04.1: subiquity/models/subiquity.py (_cloud_init_files) and models/network.py (render), subiquitycore/
-# models/network.py; of curtin: commands/apt_config.py (apply_preserve_sources_list), net/__init__.py.
+# What subiquity and curtin leave beside the layers' files, as globs below the node's root. A node of ours has its
+# seed instead, takes its network from there, and has cloud-init look at it at every boot. Sources: subiquity
+# 24.04.4.1 and 26.04.1, models/subiquity.py (_cloud_init_files) and models/network.py (render), subiquitycore/
+# models/network.py; their curtin, commands/apt_config.py (apply_preserve_sources_list) and net/__init__.py.
 NOT_OURS = (
     "etc/cloud/clean.d/99-installer",
     "etc/cloud/cloud-init.disabled",
@@ -36,6 +36,8 @@ NOT_OURS = (
     "etc/cloud/cloud.cfg.d/*subiquity-disable-cloudinit-networking.cfg",
     "etc/cloud/cloud.cfg.d/curtin-*.cfg",
     "etc/cloud/ds-identify.cfg",
+    # Says what our own /etc/default/grub says (curtin/commands/install_grub.py, write_grub_config).
+    "etc/default/grub.d/50-curtin-settings.cfg",
     "etc/netplan/*installer-config*.yaml",
     # Made on the node, by sshd's first start or by cloud-init: a key that was made before is not its own.
     "etc/ssh/ssh_host_*",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import tty
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,14 @@ class Terminal:
         self.path = Path(os.ttyname(self.slave))
 
     def text(self, lines: int) -> str:
+        return self.raw(lines).decode().replace("\r\n", "\n")
+
+    def raw(self, lines: int) -> bytes:
         """What was written, once it has that many lines: the kernel hands a terminal's output over in pieces."""
         said = b""
         while said.count(b"\n") < lines and select.select([self._master], [], [], 10)[0]:
             said += os.read(self._master, 65536)
-        return said.decode().replace("\r\n", "\n")
+        return said
 
 
 def test_every_active_console_gets_every_line(tmp_path: Path) -> None:
@@ -42,6 +46,14 @@ def test_every_active_console_gets_every_line(tmp_path: Path) -> None:
         "builder-failed disk: no",
         "more",
     ]
+
+
+def test_a_raw_terminal_gets_whole_line_ends(tmp_path: Path) -> None:
+    """As the client of subiquity on the same serial line may leave it."""
+    terminal = Terminal()
+    tty.setraw(terminal.slave)
+    Console((terminal.path,), tmp_path / "log").say("one\ntwo")
+    assert terminal.raw(2) == b"one\r\ntwo\r\n"
 
 
 def test_progress_is_at_most_one_line_in_two_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

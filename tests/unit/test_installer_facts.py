@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,39 @@ def test_the_devices_below_a_file_system(tmp_path: Path) -> None:
     device = 253 << 8
     assert facts.parent_devices(device, tmp_path) == {"dm-0", "sdb1", "sdb"}
     assert facts.parent_devices(5, tmp_path) == frozenset()  # major 0: tmpfs, the initramfs
+
+
+def test_the_devices_behind_a_loop_device(tmp_path: Path) -> None:
+    """loop3 (7:3) shows a file, as when GRUB starts an ISO that lies on a stick."""
+    image = tmp_path / "live.iso"
+    image.touch()
+    loop = tmp_path / "devices/virtual/block/loop3/loop"
+    loop.mkdir(parents=True)
+    (loop / "backing_file").write_text(f"{image}\n")
+    holder = tmp_path / "devices/disk"
+    holder.mkdir()
+    (tmp_path / "dev/block").mkdir(parents=True)
+    (tmp_path / "dev/block/7:3").symlink_to(loop.parent)
+    device = image.stat().st_dev
+    below = set()
+    if os.major(device):  # major 0: a file system without a device
+        (tmp_path / f"dev/block/{os.major(device)}:{os.minor(device)}").symlink_to(holder)
+        below = {"disk"}
+    assert facts.parent_devices(7 << 8 | 3, tmp_path) == {"loop3", *below}
+    image.unlink()
+    assert facts.parent_devices(7 << 8 | 3, tmp_path) == {"loop3"}
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("builder.node=a quiet", "a"),
+        ("builder.node=a --- builder.node=b\n", "b"),
+        ("builder.node= quiet", ""),
+        ("xbuilder.node=a builder.nodes=b", ""),
+        ("", ""),
+    ],
+)
+def test_a_kernel_argument(line: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / "cmdline").write_text(line)
+    assert facts.kernel_argument("builder.node", tmp_path / "cmdline") == value

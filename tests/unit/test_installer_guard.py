@@ -260,12 +260,14 @@ def machines(draw: st.DrawFn) -> tuple[tuple[Disk, ...], Want, frozenset[str], i
 
         kind = draw(
             st.sampled_from(
-                ("blank", "blank", "blank", "ours", "ours", "parts", "fs", "noise", "table", "lvm", "mount")
+                ("blank", "blank", "blank", "ours", "boot", "parts", "fs", "noise", "table", "lvm", "mount")
             )
         )
         children: tuple[Child, ...] = ()
         if kind in ("ours", "mount", "lvm"):
             children = ours(name)
+        if kind == "boot":
+            children = ours(name, "builder-boot")
         if kind == "parts":
             children = (*ours(name), Child(f"{name}9", f"/dev/{name}9", fstype="ext4"))
         if kind == "mount":
@@ -345,6 +347,7 @@ def forbidden(
     labels = sorted(child.partlabel for child in disk.children)
     is_ours = disk.table == "gpt" and labels in (
         ["builder-bios", "builder-esp", "builder-root"],
+        ["builder-bios", "builder-boot", "builder-esp", "builder-root"],
         ["builder-bios", "builder-esp", "builder-models", "builder-root"],
     )
     has_data = disk.table != "" or disk.fstype != "" or len(disk.children) > 0 or not disk.zeros

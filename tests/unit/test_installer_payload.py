@@ -158,6 +158,33 @@ def test_the_expected_digest(tmp_path: Path) -> None:
         payload.expected_digest(path)
 
 
+def test_the_digest_that_the_kernel_was_given(tmp_path: Path) -> None:
+    cmdline = tmp_path / "cmdline"
+    for line, reason in (
+        ("quiet autoinstall ds=nocloud", "did not arrive whole"),
+        ("builder.manifest=abc", "is no sha256: 'abc'"),
+        (f"builder.manifest={'zz' * 32}", "is no sha256"),
+    ):
+        cmdline.write_text(line + "\n")
+        with pytest.raises(InstallError, match=reason):
+            payload.argued_digest(cmdline)
+    cmdline.write_text(f"autoinstall builder.manifest={'AB' * 32} --- console=tty0\n")
+    assert payload.argued_digest(cmdline) == "ab" * 32
+
+
+def test_an_autoinstall_document_is_used_by_its_node() -> None:
+    entry = {"path": "autoinstall/node1.json", "size": 2, "sha256": "0" * 64}
+    nodes = [{**RAW["nodes"][0], "autoinstall": "autoinstall/node1.json"}, RAW["nodes"][1]]
+    manifest = payload.parse_manifest(encode(nodes=nodes, files=[*RAW["files"], entry]))
+    assert [node.autoinstall for node in manifest.nodes] == ["autoinstall/node1.json", ""]
+    assert {file.path for file in payload.used_by(manifest, manifest.nodes[0])} == {
+        *(file.path for file in used()),
+        "autoinstall/node1.json",
+    }
+    with pytest.raises(InstallError, match=r"names autoinstall/node1\.json but does not list it"):
+        payload.used_by(payload.parse_manifest(encode(nodes=nodes)), manifest.nodes[0])
+
+
 def test_a_node_uses_its_own_seed_the_layers_and_the_models() -> None:
     assert {file.path for file in used()} == set(FILES) - {"seeds/node10/user-data"}
 

@@ -1,0 +1,138 @@
+"""What subiquity does with an autoinstall document from where it looks at the disks, with a real curtin.
+
+As its server/controllers/install.py (curtin_install, postinstall) and models/{storage,subiquity,network}.py have
+it, for a document whose storage is a list of actions: find the disk of each match and the offset of each
+partition; have curtin partition, extract and configure; write what cloud-init is to do at first boot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MIB = 1 << 20
+TARGET = Path("/target")
+SOURCE = Path("/run/live/source")
+CONFIG = Path("/run/live/curtin.conf")
+CURTIN = Path(__file__).with_name("curtin")
+STAGES = ("partitioning", "extract", "curthooks")
+
+
+def main() -> None:
+    document = yaml.safe_load(Path("/autoinstall.yaml").read_text())
+    mount_source(document["source"]["id"])
+    CONFIG.write_text(json.dumps(configuration(document)))
+    argv = ["python3", "-m", "curtin", "--showtrace", "-vvv", "-c", str(CONFIG), "install"]
+    argv += ["--set", f"json:stages={json.dumps(STAGES)}", f"cp://{SOURCE}"]
+    subprocess.run(argv, check=True, env={**os.environ, "PYTHONPATH": str(CURTIN)})
+    for path, (text, mode) in first_boot(document).items():
+        (TARGET / path).parent.mkdir(parents=True, exist_ok=True)
+        (TARGET / path).write_text(text)
+        (TARGET / path).chmod(mode)
+
+
+def mount_source(name: str) -> None:
+    """The catalogue's entry as one tree: the layers that the dots in its file name tell, over one another."""
+    catalogue = yaml.safe_load(Path("/cdrom/casper/install-sources.yaml").read_text())
+    entries = catalogue["sources"] if isinstance(catalogue, dict) else catalogue
+    (entry,) = (entry for entry in entries if entry["id"] == name)
+    if entry["type"] != "fsimage-layered":
+        raise ValueError(entry["type"])
+    words = entry["path"].removesuffix(".squashfs").split(".")
+    points = []
+    for count in range(1, len(words) + 1):
+        point = Path(f"/run/live/layer{count}")
+        point.mkdir(parents=True)
+        layer = f"/cdrom/casper/{'.'.join(words[:count])}.squashfs"
+        subprocess.run(["mount", "-t", "squashfs", "-o", "ro,loop", layer, point], check=True)
+        points.append(str(point))
+    SOURCE.mkdir(parents=True)
+    lower = ":".join(reversed(points))
+    subprocess.run(["mount", "-t", "overlay", "-o", f"lowerdir={lower}", "overlay", SOURCE], check=True)
+
+
+def configuration(document: dict[str, Any]) -> dict[str, Any]:
+    """curtin's configuration of the whole install."""
+    storage = document["storage"]
+    logs = "/var/log/installer"
+    return {
+        "storage": {"version": storage_version(), "config": actions(storage["config"])},
+        "swap": storage.get("swap", {}),
+        "grub": storage.get("grub", {}),
+        # 24.04 takes no other kernel where the source brings one.
+        "kernel": None,
+        "install": {
+            "target": str(TARGET),
+            "unmount": "disabled",
+            "save_install_config": False,
+            "save_install_log": False,
+            "log_file": f"{logs}/curtin-install.log",
+            "log_file_append": True,
+            "error_tarfile": f"{logs}/curtin-errors.tar",
+        },
+        "write_files": {
+            "etc_machine_id": {
+                "path": "etc/machine-id",
+                "content": Path("/etc/machine-id").read_text(),
+                "permissions": 0o444,
+            },
+            "etc_netplan_installer": {
+                "path": "etc/cloud/cloud.cfg.d/90-installer-network.cfg",
+                "content": yaml.dump({"network": document["network"]}),
+                "permissions": "0600",
+            },
+        },
+    }
+
+
+def storage_version() -> int:
+    words = Path("/proc/cmdline").read_text().split()
+    return 2 if "subiquity-storage-version=2" in words else 1
+
+
+def actions(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The actions with the disk that their match finds, and with the place of every partition."""
+    done = []
+    at = MIB
+    size = 0
+    for action in config:
+        action = dict(action)
+        if action["type"] == "disk":
+            (action["path"],) = action.pop("match").values()
+            name = Path(action["path"]).name
+            size = int(Path(f"/sys/class/block/{name}/size").read_text()) * 512
+        if action["type"] == "partition":
+            if action["size"] == -1:
+                action["size"] = size // MIB * MIB - MIB - at
+            action["offset"] = at
+            at += action["size"]
+        if action["type"] == "lvm_partition" and action["size"] == -1:
+            del action["size"]
+        done.append(action)
+    return done
+
+
+def first_boot(document: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """Path below the target → content and mode of what subiquity leaves for cloud-init."""
+    growth = {"growpart": {"mode": "off"}, "resize_rootfs": False}
+    disabled = {"path": "/etc/cloud/cloud-init.disabled", "defer": True, "content": "Disabled\n"}
+    user_data = {**growth, **document["user-data"], "write_files": [disabled]}
+    raw = "#cloud-config\n" + yaml.dump(user_data)
+    none = {"None": {"userdata_raw": raw, "metadata": {"instance-id": "installed-by-subiquity"}}}
+    grub_dpkg = {"grub_dpkg": {"enabled": False}}
+    only = {"datasource_list": ["None"], "datasource": none}
+    return {
+        "etc/cloud/cloud.cfg.d/20-disable-cc-dpkg-grub.cfg": (yaml.dump(grub_dpkg), 0o644),
+        "etc/cloud/cloud.cfg.d/99-installer.cfg": (yaml.dump(only, default_flow_style=None), 0o600),
+        "etc/cloud/ds-identify.cfg": ("policy: enabled\n", 0o644),
+        "etc/cloud/clean.d/99-installer": ("#!/bin/sh\n", 0o755),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Ubuntu's medium, remastered, in a virtual machine: from GRUB to the document that installs this very node.
+
+The live system is a fixture (:mod:`tests.livesystem`), as subiquity and casper are Ubuntu's own. What runs in it
+is real: GRUB with the menu that we patched, for BIOS and for UEFI, the kernel and its command line, cloud-init
+that takes its seed from the medium, and our picker. With a checkout of curtin, named by BUILDER_CURTIN, the node
+is really installed and then booted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builder.media.catalog import Source
+from builder.media.grubconfig import Menu, arguments
+
+from builder import autoinstall, build, plan
+from builder.cache import Cache, default_root
+from builder.canonical import PACKAGE, canonical
+from builder.installer import pick
+from builder.media import bootkit, payload, remaster
+from builder.media.payload import Payload
+from builder.plan import Plan
+from builder.render import File
+from builder.spec.load import load
+from builder.spec.model import Cluster
+from builder.verify import disks
+from builder.verify.boottest import boot_test
+from builder.verify.firmware import FirmwareKind
+from builder.verify.lab import Lab, lab
+from builder.verify.machine import MediumKind
+from builder.verify.request import BootTest, Identity
+from builder.verify.spec import boot_test_of
+from builder.verify.vm import VM, running
+from tests import livesystem
+
+pytestmark = pytest.mark.vm
+Say = Callable[[str], None]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+STRANGER = "52:54:00:99:99:99"
+# What a node needs besides, to be installed by curtin; Ubuntu's ISO brings it in its live system or its pool.
+FOR_CURTIN = (
+    *("efibootmgr", "file", "grub-efi-amd64", "lvm2", "parted", "python3-packaging", "python3-pyudev", "rsync"),
+)
+
+
+@dataclass(frozen=True)
+class Medium:
+    """The remastered ISO, the spec of its layers, and the documents that are on it by node."""
+
+    iso: Path
+    cluster: Cluster
+    todo: Plan
+    content: Payload
+    documents: dict[str, dict[str, Any]]
+
+    def request(self, out: Path, *, firmware: FirmwareKind, kind: MediumKind = "cdrom") -> BootTest:
+        assert self.todo.lock is not None
+        node = self.cluster.node("node1")
+        return boot_test_of(self.cluster, self.todo.lock, node, self.iso, out, firmware=firmware, medium=kind)
+
+
+def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Medium:
+    """A medium in ``folder``; ``packages``: further ones of every node; ``more``: files of the live system.
+
+    Debian's layers, as Ubuntu's archive may be out of reach, under documents of a cluster that is the same but for
+    its distribution.
+    """
+    shutil.copytree(EXAMPLES, folder / "examples")
+    spec, ubuntu = folder / "examples/quickstart.yaml", folder / "examples/ubuntu.yaml"
+    raw = yaml.safe_load(spec.read_text())
+    raw["distribution"]["packages"] = list(packages)
+    spec.write_text(yaml.safe_dump(raw))
+    raw["distribution"] = {"name": "ubuntu", "release": "24.04"}
+    ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
+    cluster, asked = load(spec), load(ubuntu)
+    cache = Cache(default_root())
+    with cache.locked():
+        todo = plan.make(cluster, build.locked(cluster, spec, cache))
+        stack = build.make_layers(todo, build.fetch_packages(todo, cache), cache)
+        models = build.stage_models(todo, spec.parent, cache)
+        kit = bootkit.make(todo, stack[0], cache)
+    documents = {
+        node.name: autoinstall.document(asked, node, todo.seeds[node.name], plan.storage(asked, todo.models))
+        for node in asked.nodes
+    }
+    content = with_documents(payload.make(todo, {layer.name: layer for layer in stack}, models), documents)
+    base = livesystem.make(folder / "live-server.iso", kit, stack[0], more)
+    live = dict(autoinstall.live_seed(asked))
+    live |= {f"installer/{path.name}": path.read_bytes() for path in (PACKAGE / "installer").glob("*.py")}
+    menu = Menu(
+        cluster=cluster.name,
+        plan=str(todo.id),
+        nodes=tuple(node.name for node in cluster.nodes),
+        countdown=1,
+        serial=todo.serial,
+        arguments=(*arguments(content.sha256, todo.kernel_arguments), "subiquity-storage-version=2"),
+    )
+    iso = folder / "quickstart.iso"
+    remaster.write(
+        source_iso=base,
+        target=iso,
+        plan_id=str(todo.id),
+        epoch=todo.epoch,
+        payload=content,
+        live_files=live,
+        autoinstall=yaml.safe_dump(autoinstall.bootstrap(asked)).encode(),
+        menu=menu,
+        source=Source(stack[-1].name, 1 << 30, "node", "a node of the cluster"),
+    )
+    base.unlink()
+    return Medium(iso, cluster, todo, content, documents)
+
+
+def with_documents(content: Payload, documents: dict[str, dict[str, Any]]) -> Payload:
+    """The payload with a document for each of its nodes."""
+    manifest = json.loads(json.dumps(content.manifest))
+    files = dict(content.files)
+    for node in manifest["nodes"]:
+        path, data = f"autoinstall/{node['name']}.json", canonical(documents[node["name"]])
+        node["autoinstall"], files[path] = path, data
+        manifest["files"].append({"path": path, "size": len(data), "sha256": sha256(data).hexdigest()})
+    return Payload(manifest, files)
+
+
+@pytest.fixture(scope="module")
+def medium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
+    folder = tmp_path_factory.mktemp("liveserver")
+    yield make(folder)
+    shutil.rmtree(folder)
+
+
+def seen(bench: Lab, vm: VM, pattern: str) -> re.Match[str]:
+    """The next line that matches; a failure of the picker or of the live system's is none to be waited for."""
+    patterns = {pattern: re.compile(pattern), "live-error": re.compile("live-error: .*")}
+    found = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.boot)
+    assert found.name == pattern, f"{found.match.group(0)}\n{vm.serial.screen(60)}"
+    return found.match
+
+
+def followed(medium: Medium, bench: Lab, vm: VM, *, uefi: bool) -> None:
+    """From the kernel's command line to the finished document."""
+    # A ";" that GRUB took for the end of its command would have cut off all that follows.
+    words = seen(bench, vm, "live-cmdline: (.*)")[1].split()
+    assert "ds=nocloud;s=/cdrom/builder/live/" in words
+    assert f"builder.manifest={medium.content.sha256}" in words
+    assert words[words.index("---") - 1] == "subiquity-storage-version=2"
+    assert not words[words.index("---") + 1 :]
+
+    result = json.loads(seen(bench, vm, "live-cloud-init: (.*)")[1])
+    assert result["datasource"].startswith("DataSourceNoCloud [seed=cmdline,/cdrom/builder/live/]")
+    assert result["errors"] == []
+    assert seen(bench, vm, "live-source: (.*)")[1].strip() == "/run/subiquity/cloud.autoinstall.yaml"
+
+    assert seen(bench, vm, r"builder-picked (\S+) (\S+)").groups() == ("node1", medium.todo.id)
+    shown = json.loads(seen(bench, vm, "live-document: (.*)")[1])
+    assert shown == pick.finish(medium.documents["node1"], "/dev/vda", uefi=uefi)
+
+
+@pytest.mark.parametrize(("firmware", "kind"), [("bios", "usb"), ("uefi", "cdrom")], ids=["bios", "uefi"])
+def test_the_machine_s_own_document_is_picked(
+    medium: Medium, tmp_path: Path, progress: Say, firmware: FirmwareKind, kind: MediumKind
+) -> None:
+    with lab(medium.request(tmp_path / "out", firmware=firmware, kind=kind), progress, None) as bench:
+        bench.make_disks()
+        before = bench.digests(target=True)
+        with running(bench.install_machine(), bench.out, "install", clock=bench.clock, on_line=progress) as vm:
+            followed(medium, bench, vm, uefi=firmware != "bios")
+        assert bench.digests(target=True) == before
+
+
+def test_a_strange_machine_is_told_what_it_is(medium: Medium, tmp_path: Path, progress: Say) -> None:
+    """The picker fails, so subiquity does: nothing is installed, and the screen has what the spec needs."""
+    request = medium.request(tmp_path / "out", firmware="bios")
+    with lab(replace(request, identity=Identity(STRANGER)), progress, None) as bench:
+        bench.make_disks()
+        before = bench.digests(target=True)
+        with running(bench.install_machine(), bench.out, "install", clock=bench.clock, on_line=progress) as vm:
+            reason = seen(bench, vm, "builder-failed (.*)")[1]
+            assert reason.startswith("node: this machine is none of the cluster's nodes: node1, node2")
+            assert seen(bench, vm, r'mac: "([0-9a-f:]+)"')[1] == STRANGER
+            with pytest.raises(AssertionError, match="live-error: CalledProcessError"):
+                seen(bench, vm, "live-document: .*")
+            # The screen stays as it is, until a person has read it or the time is up (failed.sh).
+            seen(bench, vm, "builder: the install failed")
+        assert bench.digests(target=True) == before
+
+
+def test_curtin_installs_the_same_node(tmp_path: Path, progress: Say) -> None:
+    """A real curtin follows the document, the placing finishes the node, and the node passes all of its checks."""
+    checkout = os.environ.get("BUILDER_CURTIN")
+    if not checkout:
+        pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's")
+    medium = make(tmp_path / "medium", FOR_CURTIN, tuple(curtin_files(Path(checkout))))
+    request = medium.request(tmp_path / "out", firmware="uefi")
+    report = boot_test(replace(request, keep_disks=True), progress)
+    assert report.passed, report.summary()
+    names = [partition.name for partition in disks.partitions(tmp_path / "out/disks/target.raw")]
+    assert names == ["builder-bios", "builder-esp", "builder-root", "builder-models"]
+    shutil.rmtree(tmp_path)
+
+
+def curtin_files(checkout: Path) -> Iterator[File]:
+    """curtin below the service that runs it, with what subiquity does around it."""
+    here = livesystem.HERE
+    yield File("/usr/lib/live/install.py", 0o644, (here / "install.py").read_bytes())
+    for part in ("bin", "curtin", "helpers"):
+        for path in sorted((checkout / part).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                mode = 0o755 if part != "curtin" else 0o644
+                yield File(f"/usr/lib/live/curtin/{path.relative_to(checkout)}", mode, path.read_bytes())
