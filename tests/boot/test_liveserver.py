@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 import yaml
-from builder.media.catalog import Source
-from builder.media.grubconfig import Menu, arguments
 
 from builder import autoinstall, build, plan
 from builder.cache import Cache, default_root
 from builder.canonical import PACKAGE, canonical
 from builder.installer import pick
 from builder.media import bootkit, payload, remaster
+from builder.media.catalog import Source
+from builder.media.grubconfig import Menu, arguments
 from builder.media.payload import Payload
 from builder.plan import Plan
 from builder.render import File
@@ -104,7 +104,7 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
         nodes=tuple(node.name for node in cluster.nodes),
         countdown=1,
         serial=todo.serial,
-        arguments=(*arguments(content.sha256, todo.kernel_arguments), "subiquity-storage-version=2"),
+        arguments=arguments(content.sha256, todo.kernel_arguments),
     )
     iso = folder / "quickstart.iso"
     remaster.write(
