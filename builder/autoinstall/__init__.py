@@ -5,6 +5,6 @@ machine is and puts that node's document in place; ``live_seed`` is what the liv
 sources of subiquity 24.04.4.1 and 26.04.1, and of the curtin that each of them carries.
 """
 
-from builder.autoinstall.documents import bootstrap, document, live_seed
+from builder.autoinstall.documents import LIVE, bootstrap, document, live_seed
 
-__all__ = ["bootstrap", "document", "live_seed"]
+__all__ = ["LIVE", "bootstrap", "document", "live_seed"]

@@ -11,8 +11,9 @@ from typing import Any
 
 from builder.autoinstall import shapes
 from builder.autoinstall.shapes import Group, Many, OneOf, Shape
-from builder.autoinstall.storage import BOOT_NAME, EXTENT, MIB, REST, UNPICKED, VOLUME_GROUP
-from builder.installer.guard import PARTITIONS
+from builder.autoinstall.storage import EXTENT, MIB, REST, VOLUME_GROUP
+from builder.installer.guard import BOOT, PARTITIONS
+from builder.installer.pick import NOT_CHOSEN
 
 Complaint = tuple[str, str]
 
@@ -32,7 +33,7 @@ _SHAPES: Mapping[str, Group] = {
         {
             "device": str,
             "number": int,
-            "partition_name": OneOf((*PARTITIONS, BOOT_NAME)),
+            "partition_name": OneOf((*PARTITIONS, BOOT)),
             "size": int,
             "wipe": OneOf(("superblock",)),
             "preserve": _NEW,
@@ -225,8 +226,8 @@ def _stack(config: list[dict[str, Any]], mount: dict[str, Any]) -> list[dict[str
 def _unpicked(config: list[dict[str, Any]]) -> Iterator[Complaint]:
     """As it is stored: it must not be able to install anywhere."""
     for index, action in _of(config, "disk"):
-        if action["match"]["path"] != UNPICKED:
-            yield f"{_at(index)}.match.path", f"must be {UNPICKED} until a picker has chosen"
+        if action["match"]["path"] != NOT_CHOSEN:
+            yield f"{_at(index)}.match.path", f"must be {NOT_CHOSEN} until a picker has chosen"
     for index, action in enumerate(config):
         if "grub_device" in action:
             yield f"{_at(index)}.grub_device", "must not be there until a picker knows the firmware"

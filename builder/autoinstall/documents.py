@@ -11,10 +11,10 @@ from builder import render, resources
 from builder.autoinstall import check
 from builder.autoinstall import storage as disks
 from builder.autoinstall.releases import RELEASES
-from builder.distributions import distribution
+from builder.lock import target_of
 from builder.spec.model import Cluster, Node
 
-LIVE = "/cdrom/builder/live"  # on the live system: what it runs of ours
+LIVE = "/cdrom/builder/live"  # on the live system: what it runs of ours; no trailing slash
 # The script gives a person time to read; should the medium be gone, and the script with it, a minute has to do.
 FAILED = (("sh", f"{LIVE}/failed.sh"), ("sleep", "60"), ("systemctl", "poweroff"))
 
@@ -27,8 +27,7 @@ def document(
     It can install nowhere as it is: the picker fills in the disk, and where the boot loader goes. It is JSON data,
     and holds the passphrase if the disk is to be encrypted. Raises BuilderError (BUG) if it is not sound.
     """
-    wanted = cluster.distribution
-    target = distribution(wanted.name, wanted.release, wanted.kernel)
+    target = target_of(cluster)
     accepts = RELEASES[target.codename]
     luks = cluster.storage.luks
     passphrase = luks.passphrase.get_secret_value() if luks and luks.passphrase else None
@@ -54,9 +53,7 @@ def bootstrap(cluster: Cluster) -> dict[str, Any]:
     Raises BuilderError (BUG) if it is not sound.
     """
     made: dict[str, Any] = render.document("autoinstall-bootstrap.yaml", _commands())
-    wanted = cluster.distribution
-    codename = distribution(wanted.name, wanted.release, wanted.kernel).codename
-    check.bootstrap(made, codename, what="the autoinstall document that runs the picker")
+    check.bootstrap(made, target_of(cluster).codename, what="the autoinstall document that runs the picker")
     return made
 
 

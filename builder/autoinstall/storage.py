@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.installer.guard import PARTITIONS
+from builder.installer.guard import BOOT, PARTITIONS
+from builder.installer.pick import NOT_CHOSEN
 
 Action = dict[str, Any]
 
@@ -26,9 +27,6 @@ BIOS_SIZE = MIB
 BOOT_SIZE = 1024 * MIB  # three kernels with their initramfs, firmware of every network card and GPU included
 REST = -1
 
-# In the stored document. No path is like it, so a document that no picker has finished installs nowhere.
-UNPICKED = "chosen-by-the-picker"
-BOOT_NAME = "builder-boot"
 VOLUME_GROUP = "builder"
 CRYPT = "builder-crypt"  # below /dev/mapper
 
@@ -68,7 +66,7 @@ def actions(layout: str, passphrase: str | None, sizes: Mapping[str, int | None]
         ("esp", _ESP_NAME, esp, "boot"),
     ]
     if passphrase is not None:
-        plan.append(("boot", BOOT_NAME, BOOT_SIZE, ""))
+        plan.append(("boot", BOOT, BOOT_SIZE, ""))
     if layout == "lvm":
         plan.append(("pv", _ROOT_NAME, REST, ""))
     else:
@@ -93,7 +91,7 @@ def disk() -> Action:
     return {
         "id": "disk",
         "type": "disk",
-        "match": {"path": UNPICKED},
+        "match": {"path": NOT_CHOSEN},
         "ptable": "gpt",
         "wipe": "superblock-recursive",
         "preserve": False,
@@ -154,7 +152,7 @@ def _file_systems(root: str, *, boot: bool, models: bool) -> Iterator[Action]:
     """``root``: the volume that root is made on. Mounts come in the order in which they can be made."""
     yield _format("root", root, "ext4", "builder-root")
     if boot:
-        yield _format("boot", "boot", "ext4", BOOT_NAME)
+        yield _format("boot", "boot", "ext4", BOOT)
     # FAT32, whatever the size: some firmware reads no FAT16 ESP.
     yield _format("esp", "esp", "fat32", "BUILDER-ESP")
     if models:

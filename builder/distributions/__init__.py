@@ -1,8 +1,6 @@
 """What differs by distribution, one same-shaped module each; nobody else compares releases.
 
-A module here offers ``NUMBERS`` and ``RELEASES`` (codename → number; every accepted name → codename), ``KEYRING``
-and ``KEYRING_PACKAGE``, ``KNOWN_OF_OLD``, ``COMPONENTS``, ``KERNELS``, ``FEATURES``, ``suites(codename)``,
-``kernel_package(codename, kernel)`` and ``packages(codename, kernel, features)``.
+A module here offers one :class:`~builder.distributions.family.Family`.
 """
 
 from __future__ import annotations
@@ -10,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
-from builder.distributions import debian, ubuntu
+from builder.distributions.debian import DEBIAN
+from builder.distributions.ubuntu import UBUNTU
 from builder.errors import BuilderError, Exit
 
-_ALL: dict[str, ModuleType] = {"debian": debian, "ubuntu": ubuntu}
+_FAMILIES = {family.name: family for family in (DEBIAN, UBUNTU)}
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,12 @@ def other_release(target: Distribution, codename: str) -> Distribution:
 
 def codename_of(name: str, release: str) -> str | None:
     """The codename of a release that is given by number or codename; None for one that is not known."""
-    found = _ALL[name].RELEASES.get(release)
-    return None if found is None else str(found)
+    return _FAMILIES[name].releases.get(release)
 
 
 def kernels(name: str) -> tuple[str, ...]:
     """The kernel flavours that a distribution has."""
-    return tuple(_ALL[name].KERNELS)
+    return tuple(_FAMILIES[name].kernels)
 
 
 def distribution(name: str, release: str, kernel: str, features: Collection[str] = ()) -> Distribution:
@@ -60,29 +57,29 @@ def distribution(name: str, release: str, kernel: str, features: Collection[str]
 
     Raises BuilderError (SPEC) naming the releases, or the kernels, that are known.
     """
-    module = _ALL[name]
+    family = _FAMILIES[name]
     codename = codename_of(name, release)
     if codename is None:
-        known = ", ".join(f'"{number}" ({codename})' for codename, number in module.NUMBERS.items())
+        known = ", ".join(f'"{number}" ({codename})' for codename, number in family.numbers.items())
         raise BuilderError(
             f"distribution.release: {name} {release} is not known", hint=f"known: {known}", code=Exit.SPEC
         )
-    if kernel not in module.KERNELS:
+    if kernel not in family.kernels:
         raise BuilderError(
             f"distribution.kernel: {name} has no kernel called {kernel}",
-            hint=f"known: {', '.join(kernels(name))}",
+            hint=f"known: {', '.join(family.kernels)}",
             code=Exit.SPEC,
         )
     return Distribution(
         name=name,
         codename=codename,
-        number=module.NUMBERS[codename],
+        number=family.numbers[codename],
         architecture="amd64",
-        keyring=module.KEYRING,
-        keyring_package=module.KEYRING_PACKAGE,
-        known_of_old=module.KNOWN_OF_OLD,
-        components=module.COMPONENTS,
-        suites=module.suites(codename),
-        kernel=module.kernel_package(codename, kernel),
-        packages=module.packages(codename, kernel, features),
+        keyring=family.keyring,
+        keyring_package=family.keyring_package,
+        known_of_old=family.known_of_old,
+        components=family.components,
+        suites=family.suites(codename),
+        kernel=family.kernel(codename, kernel),
+        packages=family.packages(codename, kernel, features),
     )

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from builder import render
+from builder.autoinstall import LIVE
 from builder.errors import BuilderError, Exit
 from builder.plan import Console
 
 GRUB_CFG = "/boot/grub/grub.cfg"
 LOOPBACK_CFG = "/boot/grub/loopback.cfg"
-LIVE = "/cdrom/builder/live"  # where the live system finds what it runs; no trailing slash
 BY_HAND = f"{LIVE}/by-hand.yaml"
 
 _BEGIN = "# builder: from here to the line that ends this, the cluster's own entries"

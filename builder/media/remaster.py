@@ -22,13 +22,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from builder import render
+from builder.autoinstall import LIVE
 from builder.console import human
 from builder.errors import BuilderError, Exit
 from builder.files import complete_or_absent, need_room
 from builder.media import bootreport, catalog, grow, grubconfig, isoimage
 from builder.media.bootreport import BootReport
 from builder.media.catalog import CATALOG, MD5SUMS, Source
-from builder.media.grubconfig import BY_HAND, GRUB_CFG, LIVE, LOOPBACK_CFG, Menu
+from builder.media.grubconfig import BY_HAND, GRUB_CFG, LOOPBACK_CFG, Menu
 from builder.media.isoimage import Place
 from builder.media.payload import FOLDER, Payload
 from builder.run import run

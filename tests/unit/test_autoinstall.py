@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from builder import autoinstall, plan, seeds
 from builder.autoinstall import check, storage
 from builder.autoinstall.releases import RELEASES
-from builder.distributions import ubuntu
+from builder.distributions.ubuntu import UBUNTU
 from builder.installer import commands, disk, guard
 from builder.lock import LockedModel
 from builder.spec.load import loads
@@ -116,13 +116,13 @@ def test_the_live_system_s_files(tmp_path: Path, golden: Callable[[str, str], No
 
 @pytest.mark.parametrize("codename", RELEASES)
 def test_the_table_has_the_keys_of_the_release(codename: str) -> None:
-    schema = ubuntu_s_schema(ubuntu.NUMBERS[codename]).schema
+    schema = ubuntu_s_schema(UBUNTU.numbers[codename]).schema
     assert isinstance(schema, Mapping)
     assert set(RELEASES[codename].keys) == set(schema["properties"])
 
 
 def test_every_release_of_ubuntu_is_in_the_table() -> None:
-    assert set(RELEASES) == set(ubuntu.NUMBERS)
+    assert set(RELEASES) == set(UBUNTU.numbers)
 
 
 def test_a_document_is_json(tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ SPECS = st.fixed_dictionaries(
         "distribution": st.fixed_dictionaries(
             {
                 "name": st.just("ubuntu"),
-                "release": st.sampled_from(sorted(ubuntu.RELEASES)),
-                "kernel": st.sampled_from(sorted(ubuntu.KERNELS)),
+                "release": st.sampled_from(sorted(UBUNTU.releases)),
+                "kernel": st.sampled_from(sorted(UBUNTU.kernels)),
             },
             optional={"mirror": st.just("https://mirror.example/ubuntu")},
         ),
@@ -288,8 +288,8 @@ def test_any_spec_gives_a_document_that_both_checks_accept(
 ) -> None:
     cluster = loads(text, base=folder)
     document = made(cluster, "n1", models)  # raises if our check refuses it
-    codename = ubuntu.RELEASES[cluster.distribution.release]
-    schema = validator(ubuntu.NUMBERS[codename])
+    codename = UBUNTU.releases[cluster.distribution.release]
+    schema = validator(UBUNTU.numbers[codename])
     if schema is not None:  # test_ubuntu_s_schema_accepts_them says so when it is not here
         schema.validate(document)
     for place in ("disk", "esp"):

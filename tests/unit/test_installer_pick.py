@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.autoinstall import storage
-from builder.installer import choose, commands, facts, guard, payload, pick
+from builder.installer import choose, commands, facts, payload, pick
 from builder.installer.console import Console
 from builder.installer.model import Disk, InstallError, Machine, Nic
 
@@ -111,7 +111,6 @@ def test_the_documents_are_made_for_the_picker() -> None:
     config = storage.section("direct", None, {"esp": 1 << 28, "root": None, "models": 0})["config"]
     done = pick.finish({"storage": {"config": config}}, "/dev/vda", uefi=True)
     assert action(done, "disk")["match"] == {"path": "/dev/vda"}
-    assert storage.BOOT_NAME == guard.BOOT
 
 
 # The whole

@@ -84,16 +84,16 @@ def test_a_lock_that_names_something_else_is_refused() -> None:
 
 
 def test_the_command_line() -> None:
-    assert ubunturelease.gpgv_argv(Trust(Path("/keys/x.gpg"), "F"), Path("/work")) == [
+    assert ubunturelease.gpgv_argv(Trust(Path("/keys/x.gpg"), "F"), Path("/listing")) == [
         "gpgv",
         "--homedir",
-        Path("/work"),
+        Path("/listing"),
         "--keyring",
         Path("/keys/x.gpg"),
         "--status-fd",
         "1",
-        Path("/work/SHA256SUMS.gpg"),
-        Path("/work/SHA256SUMS"),
+        Path("/listing/SHA256SUMS.gpg"),
+        Path("/listing/SHA256SUMS"),
     ]
 
 
