@@ -9,13 +9,13 @@ import json
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from bench.figure import Figure, seconds
+from bench.remaster import remaster
 from builder import build, lock, plan
 from builder.cache import Cache, default_root
 from builder.console import say
@@ -26,31 +26,6 @@ from builder.verify.boottest import boot_test
 from builder.verify.spec import boot_test_of
 
 ROOT = Path(__file__).parent.parent
-
-
-@dataclass(frozen=True)
-class Figure:
-    """``ours`` and ``reference`` in seconds; ``limit`` is what ``ours`` may be, in words and in seconds."""
-
-    what: str
-    ours: float
-    reference_is: str
-    reference: float
-    limit_is: str
-    limit: float
-
-    def row(self) -> str:
-        verdict = "within" if self.ours <= self.limit else "OVER"
-        return (
-            f"{self.what:36} {self.ours:7.1f} s   {self.reference_is}: {self.reference:.1f} s, "
-            f"ratio {self.ours / max(self.reference, 1e-6):.2f}   {verdict} {self.limit_is} = {self.limit:.1f} s"
-        )
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
 
 
 def planning(_folder: Path) -> Iterator[Figure]:
@@ -129,7 +104,7 @@ def install(folder: Path) -> Iterator[Figure]:
     yield Figure("install in the VM", total, "unsquashfs + GRUB in it", reference, "twice", 2 * reference)
 
 
-BENCHES = {bench.__name__: bench for bench in (planning, warm, cold, install)}
+BENCHES = {bench.__name__: bench for bench in (planning, warm, cold, install, remaster)}
 
 
 @click.command()

@@ -86,6 +86,7 @@ def commands(
         ["-disk_pattern", "off"],
         ["-iso_rr_pattern", "off"],
         ["-stdio_sync", "off"],
+        ["-fs", "64m"],
         ["-dev", f"stdio:{part}"],
         ["-compliance", "iso_9660_level=3:joliet_long_names:joliet_long_paths"],
         ["-joliet", "on" if joliet else "off"],

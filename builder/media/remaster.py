@@ -16,9 +16,9 @@ The result is read back before it gets its name: equipment, places, partition ta
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from builder import render
@@ -26,11 +26,11 @@ from builder.autoinstall import LIVE
 from builder.console import human
 from builder.errors import BuilderError, Exit
 from builder.files import complete_or_absent, need_room
-from builder.media import bootreport, catalog, grow, grubconfig, isoimage
+from builder.media import bootreport, catalog, grow, grubconfig, imagecopy, isoimage
 from builder.media.bootreport import BootReport
 from builder.media.catalog import CATALOG, MD5SUMS, Source
 from builder.media.grubconfig import BY_HAND, GRUB_CFG, LOOPBACK_CFG, Menu
-from builder.media.isoimage import Place
+from builder.media.isoimage import Extent, Place
 from builder.media.payload import FOLDER, Payload
 from builder.run import run
 
@@ -66,7 +66,7 @@ def write(
     not fit the stick or would not boot as the source does.
     """
     assert f"builder.manifest={payload.sha256}" in menu.arguments
-    joliet = isoimage.file_system(source_iso).joliet
+    isoimage.file_system(source_iso)  # the plainest question first: is it an ISO at all?
     before, equipment = isoimage.listing(source_iso), bootreport.of(source_iso)
     require_live_server(source_iso.name, before, equipment)
     texts = {path: isoimage.content(source_iso, before[path]) for path in _texts(before)}
@@ -80,24 +80,11 @@ def write(
     least = source_iso.stat().st_size + again + sum(_sizes({**new, **changed}).values())
     require_fit(least, stick_size)
     need_room(target.parent, least + SLACK, step=f"{_STEP}, to about {human(least)},")
-    with (
-        tempfile.TemporaryDirectory(prefix="builder-remaster-") as folder,
-        complete_or_absent(target, step=_STEP) as part,
-    ):
-        copy(source_iso, part)
-        files = _staged({**new, **changed}, Path(folder))
-        said = run(grow.report_argv(source_iso), step=f"reading {source_iso.name}", code=Exit.MEDIUM).stdout
-        script = Path(folder) / "script"
-        joliet = isoimage.file_system(source_iso).joliet
-        script.write_text(
-            grow.commands(part, grow.replayed(said, source_iso), files, plan_id, epoch, joliet=joliet)
-        )
-        env = {"SOURCE_DATE_EPOCH": str(epoch)}
-        run(grow.xorriso_argv(script), step=_STEP, env=env, code=Exit.MEDIUM)
-        os.truncate(part, bootreport.of(part).sectors * bootreport.SECTOR)
-        _refresh_boot_images(part, equipment)
+    with complete_or_absent(target, step=_STEP) as part:
+        ours = {**new, **changed}
+        _grow(source_iso, part, before, equipment, ours, plan_id, epoch)
         require_fit(part.stat().st_size, stick_size)
-        if found := problems(source_iso, part, before, equipment, {**new, **changed}):
+        if found := problems(source_iso, part, before, equipment, ours):
             raise BuilderError(
                 "the remastered ISO is not what it should be:\n" + "\n".join(f"  - {line}" for line in found),
                 hint="nothing was left behind; another version of xorriso may do better (1.5.4 does)",
@@ -180,17 +167,34 @@ def by_hand(source_id: str) -> bytes:
     return render.dump_yaml({"version": 1, "interactive-sections": ["*"], "source": {"id": source_id}})
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file's bytes; a file system that can share them does so, which takes no time and no room."""
-    with source.open("rb") as old, target.open("wb") as new:
-        left = source.stat().st_size
-        try:
-            while left > 0 and (done := os.copy_file_range(old.fileno(), new.fileno(), min(left, 1 << 30))):
-                left -= done
-        except OSError:  # between two file systems, or not known to one; a full disk fails again below
-            left = -1
-    if left:
-        shutil.copyfile(source, target)
+def _grow(
+    source_iso: Path, part: Path, before: Listing, equipment: BootReport, ours: Files, plan_id: str, epoch: int
+) -> None:
+    """Copy the source and let xorriso write behind it, both at once."""
+    with (
+        tempfile.TemporaryDirectory(prefix="builder-remaster-") as folder,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        later = imagecopy.begin(source_iso, part, _may_follow(before, equipment))
+        filled = beside.submit(imagecopy.copy, source_iso, part, later)
+        said = run(grow.report_argv(source_iso), step=f"reading {source_iso.name}", code=Exit.MEDIUM).stdout
+        replayed = grow.replayed(said, source_iso)
+        joliet = isoimage.file_system(source_iso).joliet
+        script = Path(folder) / "script"
+        script.write_text(
+            grow.commands(part, replayed, _staged(ours, Path(folder)), plan_id, epoch, joliet=joliet)
+        )
+        env = {"SOURCE_DATE_EPOCH": str(epoch)}
+        run(grow.xorriso_argv(script), step=_STEP, env=env, code=Exit.MEDIUM)
+        filled.result()
+    os.truncate(part, bootreport.of(part).sectors * bootreport.SECTOR)
+    _refresh_boot_images(part, equipment)
+
+
+def _may_follow(files: Listing, equipment: BootReport) -> list[Extent]:
+    """What xorriso does not read in the copy: the files' bytes, but for those of the boot images."""
+    images = {image.path for image in equipment.images}
+    return [extent for path, place in files.items() if path not in images for extent in place.extents]
 
 
 def _texts(files: Listing) -> list[str]:

@@ -147,15 +147,3 @@ def test_a_stick_that_is_too_small_is_told_in_numbers() -> None:
         remaster.require_fit(5 << 30, 4 << 30)
     with pytest.raises(BuilderError, match=r"needs 5,368,709,121 bytes, and media\.stick_size is 5,368,709,120"):
         remaster.require_fit((5 << 30) + 1, 5 << 30)
-
-
-def test_a_copy_between_file_systems_that_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.write_bytes(b"bytes" * 1000)
-
-    def no_such_thing(*_arguments: object) -> int:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr("os.copy_file_range", no_such_thing)
-    remaster.copy(source, target)
-    assert target.read_bytes() == source.read_bytes()
