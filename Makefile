@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 
 # What an example needs besides what is in the repository.
-ifeq ($(CLUSTER),examples/llamacpp-pair.yaml)
+ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
 iso plan boot-test: examples/models/tiny.gguf
 endif
 
@@ -42,7 +42,7 @@ check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, n
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n auto tests/unit
 
 test: check ## Everything: also the real tools and the virtual machines
 	$(BIN)/pytest -v --durations=10 tests/integration tests/boot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
 from builder.layers import base, engine, site
 from builder.lock import Lock, LockedModel
-from builder.media import bootkit, iso, payload
+from builder.media import baseiso, bootkit, iso, livemedium, payload
+from builder.media.payload import Payload
 from builder.plan import Plan
 from builder.spec.load import load
 from builder.spec.model import Cluster
@@ -45,11 +46,9 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
         packages = fetch_packages(todo, cache)
         models = stage_models(todo, spec_path.parent, cache)
         stack = make_layers(todo, packages, cache)
-        kit = bootkit.make(todo, stack[0], cache)
         content = payload.make(todo, {layer.name: layer for layer in stack}, models)
         target = out / cluster.name / f"{cluster.name}.iso"
-        with console.step(f"ISO: {len(content.files)} payload files, {len(cluster.nodes)} nodes"):
-            iso.write(todo, kit, content, target)
+        write_medium(todo, spec_path.parent, stack, content, target, cache)
     return finished(target, todo)
 
 
@@ -65,6 +64,23 @@ def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[
             case "site":
                 stack.append(site.make(todo, stack[0], cache))
     return stack
+
+
+def write_medium(
+    todo: Plan, folder: Path, stack: Sequence[Path], content: Payload, target: Path, cache: Cache
+) -> None:
+    """The medium of the installer that the spec chose; ``folder`` is the spec's."""
+    title = f"ISO: {len(content.files)} payload files, {len(todo.cluster.nodes)} nodes"
+    base = lock.base_iso_of(todo.cluster)
+    if base is None:
+        kit = bootkit.make(todo, stack[0], cache)
+        with console.step(title):
+            iso.write(todo, kit, content, target)
+    else:
+        assert todo.lock is not None and todo.lock.iso is not None
+        source = baseiso.obtain(base, todo.lock.iso, folder, cache)
+        with console.step(f"{title}, on {todo.lock.iso.name}"):
+            livemedium.write(todo, source, stack, content, target)
 
 
 def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = False) -> Lock:

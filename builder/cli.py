@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from builder import __version__, build, console, host, lock, preflight
+from builder import __version__, against, build, console, host, inspect, lock, preflight
 from builder import plan as planning
 from builder.cache import Cache, default_root
 from builder.errors import BuilderError, Exit, SpecError
 from builder.files import complete_or_absent, remove
+from builder.media import isoimage
 from builder.spec.load import load
 from builder.spec.schema import schema as json_schema
 from builder.spec.starter import starter
@@ -317,6 +318,54 @@ def boot_test_command(
     click.echo((folder / "report.json").read_text() if as_json else report.summary())
     if not report.passed:
         raise BuilderError(f"the boot test failed; logs are in {folder}", code=Exit.BOOT)
+
+
+@main.command("inspect")
+@click.argument("medium", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@AS_JSON
+@click.option(
+    "--against",
+    "cluster",
+    metavar="CLUSTER",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Say whether it is what this spec would build now, and what differs.",
+)
+def inspect_command(medium: Path, as_json: bool, cluster: Path | None) -> None:
+    """Say what an ISO, or a stick made from one, does to a machine. Exit code 5 if it is damaged, or differs.
+
+    \b
+    Reads any ISO of Ubuntu, and those of builder; boots nothing, changes nothing, needs no root for a file.
+    Examples:  builder inspect out/quickstart/quickstart.iso --against examples/quickstart.yaml
+               builder inspect ubuntu-24.04.3-live-server-amd64.iso
+               sudo builder inspect /dev/YOUR-STICK
+    """
+    content = inspect.gather(isoimage.read(medium))
+    found = inspect.inspect(content)
+    now = against.wanted(_locked_plan(cluster)) if cluster else None
+    differs = against.differences(inspect.carried(content), now) if now else ()
+    if as_json:
+        verdict = {"against": {"spec": str(cluster), "differences": differs}} if cluster else {}
+        click.echo(json.dumps({**found.as_data(), **verdict}, indent=2))
+    else:
+        click.echo(inspect.table(found))
+        if cluster:
+            click.echo(against.table(str(cluster), differs))
+    if found.problems:
+        raise BuilderError(f"{medium} is damaged, or can never work", hint=found.problems[0], code=Exit.MEDIUM)
+    if differs:
+        hint = f"builder iso {cluster} makes the one that it describes"
+        raise BuilderError(f"{medium} is not what {cluster} would build now", hint=hint, code=Exit.MEDIUM)
+
+
+def _locked_plan(cluster: Path) -> planning.Plan:
+    """The plan of a spec that has its lock. Raises BuilderError (SPEC) if it has none, or another spec's."""
+    model = load(cluster)
+    path = lock.path_for(cluster)
+    if not path.exists():
+        raise BuilderError(f"{cluster} has no lock yet", hint=f"builder lock {cluster}", code=Exit.SPEC)
+    pins = lock.load(path)
+    lock.require_belongs(pins, model, path)
+    return planning.make(model, pins)
 
 
 @main.command()

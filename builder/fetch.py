@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -34,6 +34,8 @@ _CHUNK = 1 << 16  # a cut loses what is short of a whole chunk
 _TIMEOUT = (15, 60)  # seconds to connect, and between two packets
 _REFUSED = (401, 403)
 _GONE = (404, 410)
+
+_T = TypeVar("_T")
 
 # What an answer of 401, 403, 404 or 410 means to whoever asked.
 Refusal = Callable[[requests.Response], BuilderError]
@@ -97,15 +99,65 @@ def fetch_each(items: Sequence[Item], cache: Cache, *, title: str) -> tuple[Path
 
 def get_json(url: str, params: Mapping[str, str], auth: AuthBase | None, refusal: Refusal) -> Any:
     """The JSON document at ``url``. Raises BuilderError (FETCH) naming the URL without ``params``."""
+
+    def use(reply: requests.Response) -> Any:
+        if _is_final(reply, url):
+            raise refusal(reply)
+        return reply.json()
+
+    return _ask(url, use, params=params, auth=auth)
+
+
+def get_bytes(url: str, limit: int = 1 << 20) -> bytes | None:
+    """The small file at ``url``, or None if the server says that there is none.
+
+    Raises BuilderError (FETCH): out of reach, refused, or larger than ``limit`` bytes.
+    """
+
+    def use(reply: requests.Response) -> bytes | None:
+        if reply.status_code in _GONE:
+            return None
+        if not reply.ok:
+            raise BuilderError(f"{url}: {_answer(reply)}", code=Exit.FETCH)
+        data = b""
+        for chunk in reply.iter_content(_CHUNK):
+            data += chunk
+            if len(data) > limit:
+                raise BuilderError(f"{url}: more than {limit} bytes, which it cannot be", code=Exit.FETCH)
+        return data
+
+    return _ask(url, use, stream=True)
+
+
+def get_size(url: str) -> int | None:
+    """How many bytes the file at ``url`` has, if the server will tell; it is only a claim.
+
+    Raises BuilderError (FETCH) if the server is out of reach.
+    """
+
+    def use(reply: requests.Response) -> int | None:
+        told = reply.headers.get("Content-Length", "")
+        return int(told) if reply.ok and told.isdecimal() else None
+
+    return _ask(url, use, method="HEAD", any_answer=True, headers={"Accept-Encoding": "identity"})
+
+
+def _ask(
+    url: str,
+    use: Callable[[requests.Response], _T],
+    *,
+    method: str = "GET",
+    any_answer: bool = False,
+    **options: Any,
+) -> _T:
+    """Ask until ``use`` can take the answer: a good one, one that asking again would not mend, or any at all."""
     complaint = ""
     for wait in _pauses():
         threading.Event().wait(wait)
         try:
-            with requests.get(url, params=params, auth=auth, timeout=_TIMEOUT) as reply:
-                if _is_final(reply, url):
-                    raise refusal(reply)
-                if reply.ok:
-                    return reply.json()
+            with requests.request(method, url, timeout=_TIMEOUT, **options) as reply:
+                if reply.ok or any_answer or _is_final(reply, url):
+                    return use(reply)
                 complaint = _answer(reply)
         except requests.RequestException as error:
             complaint = _in_short(error)

@@ -42,7 +42,8 @@ BUILD = (
     Tool("bwrap", "bubblewrap", "runs the node's own programs to check and prepare its files"),
     Tool("zstd", "zstd", "packs the installer"),
     Tool("mformat", "mtools", "makes the medium's EFI partition"),
-    Tool("xorriso", "xorriso", "writes the ISO"),
+    Tool("xorriso", "xorriso", "reads and writes the ISO"),
+    Tool("gpgv", "gpgv", "proves that Ubuntu's ISO is Ubuntu's"),
 )
 VERIFY = (
     Tool("qemu-system-x86_64", "qemu-system-x86", "boots media in the boot test", minimum=10),

@@ -1,8 +1,8 @@
 """The lock: what "latest" meant when it was made. It stands beside the spec, as ``<spec>.lock``.
 
-It pins every package (version, size, SHA-256, place in the archive), the commit of every model's repository and
-the digest of every model's file. It holds no host name and no token: which mirror or hub serves the bytes, and
-to whom, is the business of whoever builds.
+It pins every package (version, size, SHA-256, place in the archive), the commit of every model's repository, the
+digest of every model's file, and the ISO that is remastered, if one is. It holds no host name and no token: which
+mirror or hub serves the bytes, and to whom, is the business of whoever builds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from builder.distributions import Distribution, distribution, other_release
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
+from builder.media import baseiso
+from builder.media.baseiso import LockedIso
 from builder.spec.model import Cluster, Model
 
 FORMAT = 1
@@ -44,7 +46,7 @@ class Lock:
     """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive.
 
     ``engine``: the packages of the engine's part, if it has one. ``commits``: model's name → commit, for models
-    that are repositories.
+    that are repositories. ``iso``: the base of a remastered medium.
     """
 
     asks: Mapping[str, Any]
@@ -53,6 +55,12 @@ class Lock:
     models: tuple[LockedModel, ...]
     engine: tuple[apt.Package, ...] = ()
     commits: Mapping[str, str] = field(default_factory=dict)
+    iso: LockedIso | None = None
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Every model file's name and size in bytes."""
+        return {model.name: model.size for model in self.models}
 
 
 def target_of(cluster: Cluster) -> Distribution:
@@ -72,12 +80,24 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
         "packages": sorted({*target.packages, *cluster.distribution.packages}),
         "models": {model.name: _source(model) for model in cluster.models},
         "engine": _part(cluster),
+        "base_iso": _base_iso(cluster),
     }
 
 
 def _part(cluster: Cluster) -> dict[str, Any] | None:
     part = engines.of(cluster).part
     return {"release": part.release, "packages": sorted(part.names)} if part else None
+
+
+def _base_iso(cluster: Cluster) -> dict[str, Any] | None:
+    base = cluster.base_iso
+    return base.model_dump(mode="json", exclude_none=True) if base else None
+
+
+def base_iso_of(cluster: Cluster) -> baseiso.BaseIso | None:
+    """The ISO that the spec remasters, if it does."""
+    base = cluster.base_iso
+    return baseiso.BaseIso(base.release, base.url, base.path, base.sha256) if base else None
 
 
 def _source(model: Model) -> str | dict[str, Any] | None:
@@ -104,7 +124,9 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     models, commits = resolve_models(cluster, spec.parent, cache)
     part = engines.of(cluster).part
     engine = apt.resolve_part(other_release(target, part.release), mirror_of(cluster), part.names) if part else ()
-    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits)
+    base = base_iso_of(cluster)
+    iso = baseiso.resolve(base, spec.parent, cache) if base else None
+    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits, iso)
 
 
 def mirror_of(cluster: Cluster) -> mirror.Mirror:
@@ -131,6 +153,7 @@ def load(path: Path) -> Lock:
             models=tuple(LockedModel(**entry) for entry in data["models"]),
             engine=tuple(apt.Package(**entry) for entry in data["engine"]),
             commits=dict(data.get("commits", {})),
+            iso=LockedIso(**data["iso"]) if data["iso"] else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BuilderError(
@@ -160,9 +183,15 @@ def to_json(lock: Lock) -> dict[str, Any]:
         "epoch": lock.epoch,
         "models": [dataclasses.asdict(model) for model in lock.models],
         "commits": dict(lock.commits),
+        "iso": dataclasses.asdict(lock.iso) if lock.iso else None,
         "engine": [dataclasses.asdict(package) for package in lock.engine],
         "packages": [dataclasses.asdict(package) for package in lock.packages],
     }
+
+
+def belongs(lock: Lock, cluster: Cluster) -> bool:
+    """Whether a lock answers this spec."""
+    return all(lock.asks.get(key) == value for key, value in asks_of(cluster).items())
 
 
 def require_belongs(lock: Lock, cluster: Cluster, path: Path) -> None:

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from builder import engines, firewall, render, seeds
+from builder import autoinstall, engines, firewall, render, seeds
 from builder.canonical import code_digest, digest, resource_digest
 from builder.distributions import Distribution
-from builder.lock import Lock, LockedModel, target_of
+from builder.errors import Mistake, SpecError
+from builder.lock import Lock, LockedModel, belongs, target_of
 from builder.spec.model import Cluster, Node
+from builder.spec.read import dotted
 
 FORMAT = 1
 MIB = 1 << 20
 ESP_SIZE = 256 * MIB
+AUTOINSTALL = "/autoinstall.yaml"  # on the live system; the picker fills in the disk
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,11 @@ class Console:
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module. ``seeds``: node name → file name → content. ``site``: the site layer's rendered files."""
+    """See the module. ``seeds``: node name → file name → content. ``site``: the site layer's rendered files.
+
+    For Ubuntu's own installer: ``documents``, node name → its autoinstall document, and ``live``, what its live
+    system runs of ours; both are empty with the direct installer.
+    """
 
     cluster: Cluster
     target: Distribution
@@ -60,6 +68,8 @@ class Plan:
     site: tuple[render.File, ...]
     seeds: Mapping[str, Mapping[str, bytes]]
     layers: tuple[Layer, ...]
+    documents: Mapping[str, bytes]
+    live: Mapping[str, bytes]
 
     @cached_property
     def id(self) -> str | None:
@@ -78,6 +88,17 @@ class Plan:
     @property
     def models(self) -> tuple[LockedModel, ...]:
         return self.lock.models if self.lock else ()
+
+    @property
+    def texts(self) -> dict[str, bytes]:
+        """What of the payload is rendered: its path on the medium, below the payload's folder → content."""
+        found = {f"seeds/{node}/{name}": text for node, seed in self.seeds.items() for name, text in seed.items()}
+        return found | {document_path(node): text for node, text in self.documents.items()}
+
+    @property
+    def bootstrap(self) -> bytes:
+        """The document that every machine gets first, with Ubuntu's own installer: it runs the picker."""
+        return render.dump_yaml(autoinstall.bootstrap(self.cluster))
 
     @property
     def serial(self) -> Console | None:
@@ -113,59 +134,97 @@ class Plan:
                     "match": node.match.model_dump(mode="json", exclude_none=True),
                     "disk": disk(self.cluster, node),
                     "address": str(node.address),
-                    "seed": {
-                        name: hashlib.sha256(text).hexdigest() for name, text in self.seeds[node.name].items()
-                    },
+                    "seed": _digests(self.seeds[node.name]),
                 }
                 for node in self.cluster.nodes
             ],
+            "autoinstall": _digests(self.documents),
+            "live": _digests(self.live),
+            "base_iso": dataclasses.asdict(self.lock.iso) if self.lock and self.lock.iso else None,
             "media": {**self.cluster.media.model_dump(mode="json"), "volume": self.cluster.volume},
-            "code": code_digest("media", "installer", "layers"),
+            "code": code_digest("autoinstall", "media", "installer", "layers"),
             "templates": resource_digest("templates", "overlays/installer"),
         }
 
     def files(self, node: str) -> dict[str, bytes]:
         """Every rendered file of one node by its path on the node; symbolic links are not among them."""
         rendered = {file.path: file.content for file in self.site if file.link is None}
-        return rendered | {f"{seeds.FOLDER}/{name}": text for name, text in self.seeds[node].items()}
+        seed = {f"{seeds.FOLDER}/{name}": text for name, text in self.seeds[node].items()}
+        document = {AUTOINSTALL: self.documents[node]} if node in self.documents else {}
+        return {**rendered, **seed, **document}
 
 
 def make(cluster: Cluster, lock: Lock | None) -> Plan:
-    """The plan for a cluster; without a lock it can be looked at but not built."""
-    context = site_context(cluster)
+    """The plan for a cluster; without a lock it can be looked at but not built.
+
+    Raises SpecError if the spec asks for something that is not in what the lock found.
+    """
+    wrong = mistakes(cluster, lock)
+    if wrong:
+        raise SpecError(f"{cluster.name} with its lock", wrong)
+    context = site_context(cluster, lock)
     site = (*render.overlay("site", context), *render.overlay(engines.of(cluster).overlay, context))
     shared = seeds.user_data(cluster)
+    made = {node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes}
     return Plan(
         cluster=cluster,
         target=target_of(cluster),
         lock=lock,
         site=site,
-        seeds={node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes},
+        seeds=made,
         layers=_layers(cluster, lock, site),
+        documents=_documents(cluster, lock, made),
+        live=autoinstall.live_seed(cluster) if cluster.base_iso else {},
     )
 
 
-def site_context(cluster: Cluster) -> dict[str, Any]:
-    """What the templates of ``overlays/site`` may use."""
+def document_path(node: str) -> str:
+    """Where a node's autoinstall document is in the payload. JSON is YAML, and any Python can read it."""
+    return f"autoinstall/{node}.json"
+
+
+def _documents(cluster: Cluster, lock: Lock | None, made: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
+    if not cluster.base_iso:
+        return {}
+    sizes = storage(cluster, lock.models if lock else ())
+    documents = {node.name: autoinstall.document(cluster, node, made[node.name], sizes) for node in cluster.nodes}
+    return {name: (json.dumps(found, indent=1) + "\n").encode() for name, found in documents.items()}
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def mistakes(cluster: Cluster, lock: Lock | None) -> tuple[Mistake, ...]:
+    """What only a lock shows to be wrong with a loaded spec. A lock of another spec shows nothing."""
+    if lock is None or not belongs(lock, cluster):
+        return ()
+    found = engines.of(cluster).check(cluster, lock.files)
+    return tuple(Mistake(0, dotted(one.path), one.message, one.hint) for one in found)
+
+
+def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
+    """What the templates of ``overlays/site`` and of the engine's overlay may use."""
+    facts = node_facts(cluster, lock)
     return {
         "cluster": cluster,
         "rules": firewall.rules(cluster),
         "consoles": consoles(cluster),
         "serial": _serial(cluster),
-        "engine": engines.of(cluster).facts(cluster),
-        "facts": node_facts(cluster),
+        "engine": facts["engine"],
+        "facts": facts,
     }
 
 
-def node_facts(cluster: Cluster) -> dict[str, Any]:
+def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """What every node knows of its cluster: ``/etc/builder/cluster.json``."""
     kind = engines.of(cluster)
     return {
         "cluster": cluster.name,
         "subnet": str(cluster.network.subnet),
         "nodes": [{"name": node.name, "address": str(node.address)} for node in cluster.nodes],
-        "engine": {"name": kind.name, **kind.facts(cluster)},
-        "join": {"port": int(engines.JOIN.ports)},
+        "engine": {"name": kind.name, **kind.facts(cluster, lock.files if lock else None)},
+        "join": {"port": int(engines.JOIN.ports), "mixed_plans": cluster.join.mixed_plans},
         "ports": [dataclasses.asdict(rule) for rule in firewall.rules(cluster)],
     }
 
@@ -216,7 +275,9 @@ def _engine(cluster: Cluster, lock: Lock | None) -> Layer | None:
     if kind.part is None:
         return None
     inputs = {
-        "code": code_digest("layers/engine.py", "layers/squashfs.py", f"engines/{kind.name}.py"),
+        "code": code_digest("layers/engine.py", "layers/squashfs.py"),
+        "part": dataclasses.asdict(kind.part),
+        "smoke": kind.smoke,
         "packages": [package.sha256 for package in lock.engine] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }

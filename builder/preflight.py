@@ -1,7 +1,8 @@
 """Does it fit? What medium, partitions and memory must hold, against what the spec says they have.
 
 Pure. The models' sizes are exact, as the lock has them. The layers' are known once they are made; before that
-they are estimated from their packages, and only what cannot be right is then a mistake.
+they are estimated from their packages, and only what cannot be right is then a mistake. So it is with memory: the
+weights and each node's least are certain, what an engine takes on top is its module's estimate.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from builder import engines, plan
 from builder.console import human
+from builder.engines import Minimum
 from builder.errors import Mistake
 from builder.installer import layout
 from builder.installer.model import InstallError, Storage
@@ -63,13 +65,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Preflight:
-    """The rows are for people, whether or not there are mistakes among them."""
+    """The rows are for people, whether or not there are mistakes among them.
+
+    ``unfounded``: what the spec asks for and the lock did not find.
+    """
 
     rows: tuple[Row, ...]
+    unfounded: tuple[Mistake, ...] = ()
 
     @property
     def mistakes(self) -> tuple[Mistake, ...]:
-        return tuple(row.mistake for row in self.rows if row.mistake)
+        return (*self.unfounded, *(row.mistake for row in self.rows if row.mistake))
 
 
 def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Preflight:
@@ -82,21 +88,22 @@ def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Prefl
     sizes = tuple(model.size for model in lock.models)
     planned = plan.storage(cluster, lock.models)
     storage = Storage(plan.ESP_SIZE, planned["root"], planned["models"])
+    engine = engines.of(cluster).minimum(cluster, lock.files)
     rows = [
         _medium(cluster, lock, layers, least),
         *_models(sizes, storage),
         Row(
             "root partition",
-            layout.root_need(layers),
+            layout.root_need(layers) + engine.disk,
             storage.root,
-            layout.root_need(least),
+            layout.root_need(least) + engine.disk,
             "storage.root",
             "write rest, or a larger size",
         ),
-        *_disks(cluster, storage, layers, least, sizes),
-        *_memory(cluster, lock),
+        *_disks(cluster, storage, layers, least, sizes, engine.disk),
+        *_memory(cluster, lock, engine),
     ]
-    return Preflight(tuple(rows))
+    return Preflight(tuple(rows), plan.mistakes(cluster, lock))
 
 
 def _medium(cluster: Cluster, lock: Lock, layers: int, least: int) -> Row:
@@ -120,12 +127,19 @@ def _models(sizes: tuple[int, ...], storage: Storage) -> Iterator[Row]:
         yield Row("models partition", need, storage.models, need, "storage.models", hint, f"{len(sizes)} files")
 
 
-def _disks(cluster: Cluster, storage: Storage, layers: int, least: int, sizes: tuple[int, ...]) -> Iterator[Row]:
-    """The smallest disk that the installer would accept, against the smallest that the spec does."""
+def _disks(
+    cluster: Cluster, storage: Storage, layers: int, least: int, sizes: tuple[int, ...], grows: int
+) -> Iterator[Row]:
+    """The smallest disk that the installer would accept, against the smallest that the spec does.
+
+    ``grows``: what is written to the root partition later; one of a given size has it inside.
+    """
     try:
         need, sure = layout.need(storage, layers, sizes), layout.need(storage, least, sizes)
     except InstallError:
         return  # a partition is too small for what goes in; its own row says so
+    if storage.root is None:
+        need, sure = need + grows, sure + grows
     wishes = {"storage.disk": cluster.storage.disk} if any(not node.disk for node in cluster.nodes) else {}
     wishes |= {f"nodes[{i}].disk": node.disk for i, node in enumerate(cluster.nodes) if node.disk}
     for path, disk in wishes.items():
@@ -133,24 +147,33 @@ def _disks(cluster: Cluster, storage: Storage, layers: int, least: int, sizes: t
         yield Row(title, need, disk.min_size, sure, f"{path}.min_size", "ask for a larger disk")
 
 
-def _memory(cluster: Cluster, lock: Lock) -> Iterator[Row]:
-    """The weights that are served, or the largest, against all nodes together.
+def _memory(cluster: Cluster, lock: Lock, engine: Minimum) -> Iterator[Row]:
+    """All nodes together against the weights that are served and what the engine takes beside them.
 
-    Only weights: context and buffers come on top. Without an engine nothing is loaded, so nothing is wrong.
+    Without weights to serve nothing is loaded, and so nothing is wrong: the largest model's size is told only.
     """
-    served = engines.of(cluster).facts(cluster).get("model")
-    groups: dict[str, int] = {}
-    for model in lock.models:
-        # An engine serves a file, or a folder whose files belong together.
-        inside = served is not None and (model.name == served or model.name.startswith(f"{served}/"))
-        if served is None or inside:
-            name = str(served or model.name.partition("/")[0])
-            groups[name] = groups.get(name, 0) + model.size
-    if not groups:
+    name, weights = _weights(lock, engine)
+    if not weights:
         return
-    name, need = max(groups.items(), key=lambda group: group[1])
+    serves = bool(engine.weights)
+    least = weights + len(cluster.nodes) * engine.memory
     known = [node.memory for node in cluster.nodes if node.memory is not None]
     have = sum(known) if len(known) == len(cluster.nodes) else None
+    note = f"weights of {name}{f' {human(weights)}' if serves else ''}, all nodes together"
     hint = "take a smaller model or quantization, or more nodes"
-    note = f"weights of {name}, all nodes together"
-    yield Row("memory", need, have, need, "nodes[0].memory", hint, note, binding=served is not None)
+    yield Row("memory", least + engine.about, have, least, "nodes[0].memory", hint, note, binding=serves)
+    for index, node in enumerate(cluster.nodes):
+        if node.memory is not None and node.memory < engine.memory:
+            title, path = f"memory of {node.name}", f"nodes[{index}].memory"
+            yield Row(title, engine.memory, node.memory, engine.memory, path, "the engine alone takes that")
+
+
+def _weights(lock: Lock, engine: Minimum) -> tuple[str, int]:
+    """What is served, by its first file, and its size in bytes; else the largest model of all."""
+    if engine.weights:
+        return engine.weights[0], sum(lock.files[name] for name in engine.weights)
+    groups: dict[str, int] = {}
+    for name, size in lock.files.items():
+        model = name.partition("/")[0]
+        groups[model] = groups.get(model, 0) + size
+    return max(groups.items(), key=lambda group: group[1], default=("", 0))

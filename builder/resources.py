@@ -1,4 +1,4 @@
-"""Where the builder's own text lies: templates/, cloud-init/ and overlays/."""
+"""Where the builder's own text and keys lie: templates/, cloud-init/, overlays/ and keys/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def root() -> Path:
-    """The folder that holds templates/, cloud-init/ and overlays/.
+    """The folder that holds templates/, cloud-init/, overlays/ and keys/.
 
     An installed wheel carries them inside the package (pyproject.toml, force-include); a checkout has them
     beside it.

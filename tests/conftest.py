@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from builder import run as runner
@@ -13,6 +14,11 @@ from builder.spec.model import Cluster
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
+
+# No test may fail for how busy the machine is.
+_CHECKS = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=_CHECKS)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

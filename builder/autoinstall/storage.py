@@ -162,10 +162,11 @@ def _file_systems(root: str, *, boot: bool, models: bool) -> Iterator[Action]:
     yield _mount("root", "/", "errors=remount-ro")
     if boot:
         yield _mount("boot", "/boot", "nodev,nosuid")
-    yield _mount("esp", "/boot/efi", "umask=0077")
+    # Only root is needed to boot, so the others may fail to show up (installer/system.py, fstab).
+    yield _mount("esp", "/boot/efi", "umask=0077,nofail")
     if models:
         # Data that nobody may change or run. The installer makes it writable while it copies.
-        yield _mount("models", "/srv/models", "ro,nodev,nosuid,noexec")
+        yield _mount("models", "/srv/models", "ro,nodev,nosuid,noexec,nofail,x-systemd.device-timeout=5min")
 
 
 def _format(what: str, volume: str, fstype: str, label: str) -> Action:

@@ -1,7 +1,8 @@
 """What makes the nodes one cluster: one same-shaped module an engine.
 
-A module offers one :class:`~builder.engines.kind.Kind`. Spec, firewall, layers, units and checks read from it;
-adding an engine is adding a module here, its overlay ``overlays/engine-<name>``, and its name below.
+A module offers one :class:`~builder.engines.kind.Kind`. Spec, firewall, layers, units, checks and tests read from
+it; adding an engine is adding a module here, its overlay ``overlays/engine-<name>``, and its name below. What the
+node's tools have to know of it (units, ports, who is a member) is a module of the same name in that overlay.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.engines import llamacpp, none
-from builder.engines.kind import Kind, Port
+from builder.engines.kind import Kind, Minimum, Port
 
 if TYPE_CHECKING:
     from builder.spec.model import Cluster
+
+__all__ = ["ENGINES", "JOIN", "Kind", "Minimum", "Port", "of", "ports"]
 
 ENGINES: dict[str, Kind] = {kind.name: kind for kind in (none.KIND, llamacpp.KIND)}
 
@@ -24,7 +27,7 @@ JOIN = Port("tcp", "50051", "cluster", "builder-join")
 def ports(cluster: Cluster) -> tuple[Port, ...]:
     """Everything that the chosen engine needs opened, on every node; nothing where there is no engine."""
     kind = of(cluster)
-    return (JOIN, *kind.ports(cluster)) if kind.part or kind.formats else ()
+    return () if kind is none.KIND else (JOIN, *kind.ports(cluster))
 
 
 def of(cluster: Cluster) -> Kind:

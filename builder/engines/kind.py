@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from builder.engines.trial import Trial
 from builder.spec.engine import Engine
 from builder.spec.finding import Finding
 
 if TYPE_CHECKING:
     from builder.spec.model import Cluster
 
-__all__ = ["Finding", "Kind", "Part", "Port"]
+__all__ = ["Files", "Finding", "Kind", "Minimum", "Part", "Port", "Trial"]
+
+# Every model file's size in bytes, by its path below the node's folder of models: what the lock knows. None: there
+# is no lock yet, so that only the names in the spec are known, and of a repository not a single file.
+Files = Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
 class Port:
-    """What an engine needs opened. ``source``: "cluster" (the subnet), "any", or a network."""
+    """What an engine needs opened: a port, or a range like "8000-8010".
+
+    ``source``: "cluster" (the subnet), "any", or a network. What is opened to two of them is two of these with the
+    same ``why``.
+    """
 
     proto: str
     ports: str
     source: str
     why: str
+
+    def overlaps(self, proto: str, first: int, last: int) -> bool:
+        """Whether it is among these ports."""
+        mine = self.ports.partition("-")
+        return proto == self.proto and int(mine[0]) <= last and first <= int(mine[2] or mine[0])
 
 
 @dataclass(frozen=True)
@@ -40,21 +54,40 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Minimum:
+    """The least that an engine runs with, in bytes.
+
+    ``weights``: the model files that it loads, which all nodes hold together. ``memory``: what each node needs
+    beside them, whatever the model. ``about``: what all nodes together need on top of both, as an estimate.
+    ``disk``: what it writes to each node's root partition.
+    """
+
+    weights: tuple[str, ...] = ()
+    memory: int = 0
+    about: int = 0
+    disk: int = 0
+
+
+@dataclass(frozen=True)
 class Kind:
     """An engine. All functions are pure.
 
     ``options``: its group in the spec. ``part``: its programs. ``formats``: endings of model files that it
     can load. ``ports``: what the firewall opens. ``facts``: what a node must know of it, for
     ``/etc/builder/cluster.json`` and the templates of its overlay. ``check``: what is wrong with a spec that
-    chose it. ``smoke``: programs that must exit 0 inside the part when the layer is made.
+    chose it; it is asked for a draft without files, and once more when there is a lock. ``minimum``: what it
+    needs. ``trial``: how to prove that it works. ``smoke``: programs that must exit 0 inside the part when the
+    layer is made.
     """
 
     options: type[Engine]
     part: Part | None
     formats: tuple[str, ...]
     ports: Callable[[Cluster], tuple[Port, ...]]
-    facts: Callable[[Cluster], dict[str, Any]]
-    check: Callable[[Cluster], tuple[Finding, ...]]
+    facts: Callable[[Cluster, Files], dict[str, Any]]
+    check: Callable[[Cluster, Files], tuple[Finding, ...]]
+    minimum: Callable[[Cluster, Files], Minimum]
+    trial: Callable[[Cluster], Trial | None]
     smoke: tuple[tuple[str, ...], ...] = ()
 
     @property

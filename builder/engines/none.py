@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from builder.engines.kind import Kind
+from builder.engines.kind import Kind, Minimum
 from builder.spec.engine import Engine
 
 
@@ -21,6 +21,8 @@ KIND = Kind(
     part=None,
     formats=(),
     ports=lambda _cluster: (),
-    facts=lambda _cluster: {},
-    check=lambda _cluster: (),
+    facts=lambda _cluster, _files: {},
+    check=lambda _cluster, _files: (),
+    minimum=lambda _cluster, _files: Minimum(),
+    trial=lambda _cluster: None,
 )

@@ -54,13 +54,17 @@ def bytes_read(pid: int) -> int:
 
 
 def fstab(volumes: disk.Volumes) -> str:
-    """The node's /etc/fstab. Models are data that nobody may change or run."""
+    """The node's /etc/fstab. Models are data that nobody may change or run.
+
+    Only root is needed to boot: without ``nofail`` a slow or broken ESP ends in an emergency shell that nobody
+    can enter, and a node without its models can at least say so.
+    """
     rows = [
         (f"UUID={volumes.root.uuid}", "/", "ext4", "errors=remount-ro", "0", "1"),
-        (f"UUID={volumes.esp.uuid}", "/boot/efi", "vfat", "umask=0077", "0", "1"),
+        (f"UUID={volumes.esp.uuid}", "/boot/efi", "vfat", "umask=0077,nofail", "0", "1"),
     ]
     if volumes.models:
-        options = "ro,nodev,nosuid,noexec"
+        options = "ro,nodev,nosuid,noexec,nofail,x-systemd.device-timeout=5min"
         rows.append((f"UUID={volumes.models.uuid}", f"/{MODELS}", "ext4", options, "0", "2"))
     return "# Written by the installer of cluster-image-builder.\n" + "".join(
         "\t".join(row) + "\n" for row in rows

@@ -63,6 +63,8 @@ def arguments(manifest_sha256: str, consoles: str) -> tuple[str, ...]:
         "autoinstall",
         f"ds=nocloud;s={LIVE}/",
         f"builder.manifest={manifest_sha256}",
+        # Else curtin names no partition, and our guard would not know its own disk again (autoinstall/storage.py).
+        "subiquity-storage-version=2",
         *consoles.split(),
     )
 

@@ -6,6 +6,7 @@ boot files accept this payload and no other; no signing key is needed, and same 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,8 +42,7 @@ def make(plan: Plan, layers: Mapping[str, Path], models: Mapping[str, Path]) -> 
     """Gather the payload. ``layers``: file name → squashfs; ``models``: sha256 → file."""
     files: dict[str, Path | bytes] = {f"layers/{name}": path for name, path in layers.items()}
     files |= {f"models/{model.sha256}": models[model.sha256] for model in plan.models}
-    for node, seed in plan.seeds.items():
-        files |= {f"seeds/{node}/{name}": text for name, text in seed.items()}
+    files |= plan.texts
     known = {f"models/{model.sha256}": model.sha256 for model in plan.models}
     return Payload(manifest(plan, [_entry(path, file, known) for path, file in sorted(files.items())]), files)
 
@@ -64,11 +64,13 @@ def manifest(plan: Plan, files: list[dict[str, Any]]) -> dict[str, Any]:
                 "match": node.match.model_dump(mode="json", exclude_none=True),
                 "disk": planning.disk(plan.cluster, node),
                 "seed": f"seeds/{node.name}",
+                **({"autoinstall": planning.document_path(node.name)} if plan.documents else {}),
             }
             for node in plan.cluster.nodes
         ],
         "storage": planning.storage(plan.cluster, plan.models),
         "after": plan.cluster.media.after,
+        **({"base_iso": dataclasses.asdict(plan.lock.iso)} if plan.lock.iso else {}),
         "packages": [
             {"name": p.name, "version": p.version, "architecture": p.architecture} for p in plan.lock.packages
         ],

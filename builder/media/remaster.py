@@ -29,7 +29,7 @@ from builder.media import bootreport, catalog, grow, grubconfig, isoimage
 from builder.media.bootreport import BootReport
 from builder.media.catalog import CATALOG, MD5SUMS, Source
 from builder.media.grubconfig import BY_HAND, GRUB_CFG, LIVE, LOOPBACK_CFG, Menu
-from builder.media.isoimage import BLOCK, Extent
+from builder.media.isoimage import Place
 from builder.media.payload import FOLDER, Payload
 from builder.run import run
 
@@ -39,7 +39,7 @@ _STEP = "remastering the base ISO"
 _NEEDED = ("/.disk/info", GRUB_CFG, CATALOG, "/casper/vmlinuz", "/casper/initrd")
 
 Files = Mapping[str, Path | bytes]
-Listing = Mapping[str, tuple[Extent, ...]]
+Listing = Mapping[str, Place]
 
 
 def write(
@@ -65,10 +65,10 @@ def write(
     not fit the stick or would not boot as the source does.
     """
     assert f"builder.manifest={payload.sha256}" in menu.arguments
-    joliet = isoimage.volume(source_iso).joliet
+    joliet = isoimage.file_system(source_iso).joliet
     before, equipment = isoimage.listing(source_iso), bootreport.of(source_iso)
     require_live_server(source_iso.name, before, equipment)
-    texts = {path: isoimage.read(source_iso, before[path]) for path in _texts(before)}
+    texts = {path: isoimage.content(source_iso, before[path]) for path in _texts(before)}
     changed = changes({path: text.decode(errors="replace") for path, text in texts.items()}, menu, source)
     new = additions(
         payload, live_files, autoinstall, by_hand(catalog.default(texts[CATALOG].decode(errors="replace")))
@@ -87,7 +87,7 @@ def write(
         files = _staged({**new, **changed}, Path(folder))
         said = run(grow.report_argv(source_iso), step=f"reading {source_iso.name}", code=Exit.MEDIUM).stdout
         script = Path(folder) / "script"
-        joliet = isoimage.volume(source_iso).joliet
+        joliet = isoimage.file_system(source_iso).joliet
         script.write_text(
             grow.commands(part, grow.replayed(said, source_iso), files, plan_id, epoch, joliet=joliet)
         )
@@ -228,13 +228,13 @@ def _refresh_boot_images(part: Path, equipment: BootReport) -> None:
     if MD5SUMS not in files:
         return
     images = {
-        image.path: isoimage.read(part, files[image.path]) for image in equipment.images if image.path in files
+        image.path: isoimage.content(part, files[image.path]) for image in equipment.images if image.path in files
     }
-    old = isoimage.read(part, files[MD5SUMS])
+    old = isoimage.content(part, files[MD5SUMS])
     new = catalog.refresh(old.decode(), images).encode()
     assert len(new) == len(old)
     with part.open("r+b") as file:
-        file.seek(files[MD5SUMS][0].block * BLOCK)
+        file.seek(files[MD5SUMS].start)
         file.write(new)
 
 
@@ -245,12 +245,12 @@ def problems(source_iso: Path, part: Path, before: Listing, equipment: BootRepor
     images = {image.path for image in equipment.images}
     found += [
         f"{path} of the source has moved or changed"
-        for path, extents in before.items()
-        if path not in ours and path not in images and after.get(path) != extents
+        for path, place in before.items()
+        if path not in ours and path not in images and after.get(path) != place
     ]
     for path, file in sorted(ours.items()):
         size = len(file) if isinstance(file, bytes) else file.stat().st_size
-        if sum(extent.size for extent in after.get(path, ())) != size:
+        if path not in after or after[path].size != size:
             found.append(f"{path} has not the {size} bytes that it should have")
     if equipment.esp is None or result.esp is None:
         return found  # said already
@@ -262,14 +262,14 @@ def problems(source_iso: Path, part: Path, before: Listing, equipment: BootRepor
 def _unreachable(part: Path, files: Listing, report: BootReport) -> list[str]:
     """What is not to be had by who mounts the ISO's partition instead of the whole medium, as casper does."""
     (iso,) = (partition for partition in report.partitions if partition.start == report.offset * 4)
-    blocks = isoimage.volume(part, report.offset).blocks
+    blocks = isoimage.file_system(part, report.offset).blocks
     found = []
     if blocks * 4 != iso.size:
         found.append(f"the file system in the ISO partition has {blocks} blocks, the partition {iso.size / 4:.0f}")
     beyond = [
         path
-        for path, extents in files.items()
-        if any(extent.block * 4 + extent.size / bootreport.SECTOR > iso.end for extent in extents)
+        for path, place in files.items()
+        if any(extent.block * 4 + extent.size / bootreport.SECTOR > iso.end for extent in place.extents)
     ]
     if beyond:
         found.append(f"{len(beyond)} files are not within the ISO partition, the first is {sorted(beyond)[0]}")

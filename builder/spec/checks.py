@@ -241,25 +241,23 @@ def security_has_its_mirror(cluster: Cluster) -> Iterator[Finding]:
 
 def engine_fits(cluster: Cluster) -> Iterator[Finding]:
     kind, name = engines.of(cluster), cluster.distribution.name
-    yield from kind.check(cluster)
+    yield from kind.check(cluster, None)
     if kind.part is not None and kind.part.distribution != name:
         message = f"{kind.name} is taken from {kind.part.distribution}'s packages, and the nodes are to run {name}"
         hint = f"write distribution.name: {kind.part.distribution}, or engine: none"
         yield Finding(("engine",), message, hint, (("distribution", "name"),))
-    taken: dict[str, str] = {}
-    for port in engines.ports(cluster):
-        if port.ports in taken:
-            yield Finding(
-                ("engine",), f"{port.why} and {taken[port.ports]} both want port {port.ports}", "choose another"
-            )
-        taken.setdefault(port.ports, port.why)
+    taken = engines.ports(cluster)
+    for count, port in enumerate(taken):
+        first, _, last = port.ports.partition("-")
+        for other in taken[:count]:
+            if other.why != port.why and other.overlaps(port.proto, int(first), int(last or first)):
+                message = f"{port.why} and {other.why} both want port {port.ports}"
+                yield Finding(("engine",), message, "choose another")
     for index, opening in enumerate(cluster.firewall.allow):
-        if opening and opening.port is not None:
-            clash = [
-                port for port in taken if opening.proto == "tcp" and opening.first <= int(port) <= opening.last
-            ]
+        if opening and opening.port is not None and opening.proto is not None:
+            clash = [port for port in taken if port.overlaps(opening.proto, opening.first, opening.last)]
             if clash:
-                message = f"covers port {clash[0]}, which is opened for {taken[clash[0]]}"
+                message = f"covers port {clash[0].ports}, which is opened for {clash[0].why}"
                 hint = "the engine opens what it needs by itself; its options say to whom"
                 yield Finding(("firewall", "allow", index), message, hint)
 

@@ -173,7 +173,7 @@ class Node(Section):
     disk: Disk | None = Field(None, description="Its disk, instead of `storage.disk`.")
     memory: t.Size | None = Field(
         None,
-        description="Its memory for weights (RAM, or that of its GPUs), to tell beforehand whether a model fits.",
+        description="Its memory for the model (RAM, or that of its GPUs), to tell beforehand whether that fits.",
         examples=["24G"],
     )
 
@@ -316,6 +316,17 @@ class Firewall(Section):
     allow: tuple[Opening, ...] = Field((), description="What is opened besides.")
 
 
+class Join(Section):
+    """When nodes count as one cluster, where an engine makes them one."""
+
+    mixed_plans: Literal["flag", "refuse"] = Field(
+        "flag",
+        description="A node that was installed from another plan than the others: `flag` lets it join, and "
+        "`node-doctor` and `builder status` name it; `refuse` does not count it as joined.",
+        examples=["refuse"],
+    )
+
+
 def _kind_of_iso(text: str) -> str:
     """Which key of ``base_iso`` a single value is the value of."""
     if "://" in text:
@@ -411,6 +422,7 @@ class Cluster(Section):
         description="What makes the nodes one cluster: a name, or a group with the engine's options.",
         examples=["none", "llamacpp"],
     )
+    join: Join = Field(Join(), description="When nodes count as one cluster.")
     media: Media = Field(Media(), description="The install medium.")
 
     @property

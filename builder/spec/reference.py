@@ -52,6 +52,7 @@ WORDS = {
     "release": "text",
     "base_release": "text",
     "file_name": "file name",
+    "model_path": "name of a model's file",
     "repo": "`org/name`",
     "revision": "text",
     "file_glob": "glob",

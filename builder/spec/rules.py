@@ -15,6 +15,7 @@ from builder.spec.sizes import RuleError, parse_size
 
 LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+@=-]{0,254}$"
+MODEL_PATH = r"^[A-Za-z0-9_][A-Za-z0-9_.+@=-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=-]*)*$"
 REPO = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}$"
 PACKAGE = r"^[a-z0-9][a-z0-9.+-]*[a-z0-9.+]$"  # Debian policy 5.6.1; apt reads a final "-" as "remove"
 
@@ -192,6 +193,15 @@ def file_name(text: str) -> str:
         raise RuleError(f"{text} is a name that every models partition has already", "choose another")
     if not re.fullmatch(FILE_NAME, text):
         raise RuleError(f"{show(text)} is not a plain file name", "use letters, digits and _ . + @ = -")
+    return text
+
+
+def model_path(text: str) -> str:
+    """A model's file below the node's folder of models, as a unit can name it."""
+    if text.startswith("/"):
+        raise RuleError(f"{show(text)} must be a name out of models", "write it without the folder of models")
+    if not re.fullmatch(MODEL_PATH, text):
+        raise RuleError(f"{show(text)} is not the plain name of a model", "use letters, digits and _ . + @ = - /")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder import engines
 from builder.spec.model import Cluster
 
 
@@ -20,6 +21,8 @@ def warnings(cluster: Cluster) -> tuple[str, ...]:
     for path, disk in wishes:
         if disk.largest and disk.may_overwrite:
             found.append(f"{path}: the largest disk is wiped whatever it holds; naming it by serial is safer")
+    if cluster.join.mixed_plans == "refuse" and not engines.ports(cluster):
+        found.append("join.mixed_plans: without an engine nothing joins, so nothing is refused")
     if cluster.storage.luks is not None:
         found.append("storage.luks: the medium holds the passphrase, so its owner can open the disks")
         found.append("storage.luks: a node waits at every boot until somebody types the passphrase at its console")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from builder.verify import console, disks
+from builder.verify import console, disks, verdicts
 from builder.verify.checks import run_checks
 from builder.verify.clock import Clock
 from builder.verify.lab import Lab, lab, remove_disks
@@ -33,9 +33,6 @@ OFF = "the node powers off"
 UNTOUCHED = "other disks are unchanged"
 REFUSES = "the installer refuses"
 NOTHING_WRITTEN = "no disk was written"
-
-_BLOCK_QUIET, _BLOCK_LIMIT = 5.0, 60.0  # seconds: the YAML block that follows builder-failed
-_EXIT_REASON = {"reboot": "guest-reset", "poweroff": "guest-shutdown"}
 
 
 def _silent(line: str) -> None:
@@ -120,24 +117,14 @@ class _Test:
                 self._timings += install_timings(vm.began, vm.serial.lines, bench.clock.now())
 
     def _wait_installed(self, vm: VM) -> str:
-        patterns = {"builder-installed": console.INSTALLED, "builder-failed": console.FAILED}
-        seen = vm.serial.wait_for(patterns, stall=self._lab.stall, limit=self._lab.limits.install)
-        if seen.name == "builder-failed":
-            vm.serial.settle(quiet=_BLOCK_QUIET, limit=_BLOCK_LIMIT)
-            raise StepFailed(f"the installer failed: {seen.match.group(0)}", vm.serial.screen(60))
-        node, plan = seen.match.groups()
-        if (node, plan) != (self._lab.request.node, self._plan):
-            raise StepFailed(
-                f"it installed node {node} of plan {plan}, not {self._lab.request.node} of {self._plan}"
-            )
-        return seen.line.text.strip()
+        bench = self._lab
+        seen = vm.serial.wait_for(verdicts.INSTALL_LINES, stall=bench.stall, limit=bench.limits.install)
+        return verdicts.installed(seen, vm.serial, bench.request.node, self._plan)
 
     def _left(self, vm: VM) -> str:
         after = str(self._lab.manifest.get("after", "reboot"))
         reason = vm.wait_exit(self._lab.limits.leave)
-        if reason != _EXIT_REASON[after]:
-            raise StepFailed(f"the spec says {after} after the install, QEMU saw {reason}", vm.serial.screen())
-        return f"QEMU exited by itself: {reason}"
+        return verdicts.left(reason, after, vm.serial, why="after the install QEMU exited by itself")
 
     def file_systems_are_clean(self) -> None:
         with self._step(CLEAN) as evidence:
@@ -178,13 +165,8 @@ class _Test:
         return Ssh(config, self._lab.clock, vm.ended)
 
     def _wait_ready(self, vm: VM) -> str:
-        patterns = {"builder-ready": console.READY, "builder-not-ready": console.NOT_READY}
-        seen = vm.serial.wait_for(patterns, stall=self._lab.stall, limit=self._lab.limits.boot)
-        if seen.name == "builder-not-ready":
-            raise StepFailed(f"the node is not ready: {seen.match.group(2)}", vm.serial.screen())
-        if seen.match.group(1) != self._plan:
-            raise StepFailed(f"the node carries plan {seen.match.group(1)}, the medium {self._plan}")
-        return seen.line.text.strip()
+        seen = vm.serial.wait_for(verdicts.READY_LINES, stall=self._lab.stall, limit=self._lab.limits.boot)
+        return verdicts.ready(seen, vm.serial, self._plan)
 
     def _run_checks(self, ssh: Ssh) -> str:
         bench, request = self._lab, self._lab.request
@@ -211,9 +193,7 @@ class _Test:
             how = "the ACPI power button, as systemctl poweroff did nothing"
             vm.power_off()
             reason = vm.wait_exit(self._lab.limits.power_off)
-        if reason != _EXIT_REASON["poweroff"]:
-            raise StepFailed(f"{how}: QEMU saw {reason}, no power-off", vm.serial.screen())
-        return f"{how}: {reason}"
+        return verdicts.left(reason, "poweroff", vm.serial, why=how)
 
     def refuses(self, phase: str, text: str) -> None:
         bench = self._lab
@@ -221,10 +201,9 @@ class _Test:
         with running(machine, bench.out, "install", clock=bench.clock, on_line=self._progress) as vm:
             try:
                 with self._step(REFUSES) as evidence:
-                    patterns = {"builder-failed": console.FAILED, "builder-installed": console.INSTALLED}
-                    seen = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.install)
-                    vm.serial.settle(quiet=_BLOCK_QUIET, limit=_BLOCK_LIMIT)
-                    evidence.append(vm.serial.screen(60))
+                    lines = verdicts.INSTALL_LINES
+                    seen = vm.serial.wait_for(lines, stall=bench.stall, limit=bench.limits.install)
+                    evidence.append(verdicts.refusal(vm.serial))
                     if seen.name == "builder-installed":
                         raise StepFailed("it installed, where it had to refuse")
                     if seen.match.group(1) != phase or text not in seen.match.group(2):

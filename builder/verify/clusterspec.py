@@ -1,15 +1,18 @@
-"""From a spec and its medium to the test of the whole cluster, its engine included."""
+"""From a spec and its medium to the test of the whole cluster, its engine included.
+
+What an engine's trial is, its module says (:mod:`builder.engines.trial`); here it is carried out.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 import urllib.request
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from builder import engines, firewall
-from builder.engines import llamacpp
+from builder.engines.trial import Look, Request, Trial
 from builder.lock import Lock
 from builder.spec.model import Cluster
 from builder.verify.clusterrequest import ClusterTest, Engine
@@ -18,9 +21,7 @@ from builder.verify.report import StepFailed
 from builder.verify.spec import boot_test_of
 from builder.verify.ssh import Ssh
 
-TOKENS = 16
-# The tiny model's hidden state is 256 numbers of 2 bytes; a worker sends at least one a token, a real model more.
-_BYTES_A_TOKEN = 512
+_SHOWN = 4000  # characters of what a proof was looked for in
 
 
 def cluster_test_of(cluster: Cluster, lock: Lock, iso: Path, out: Path, *, firmware: FirmwareKind) -> ClusterTest:
@@ -32,44 +33,57 @@ def cluster_test_of(cluster: Cluster, lock: Lock, iso: Path, out: Path, *, firmw
     inside = [
         rule for rule in firewall.rules(cluster) if rule.source and rule.proto == "tcp" and rule.ports.isdigit()
     ]
-    engine = _llamacpp(cluster) if engines.of(cluster) is llamacpp.KIND else None
+    trial = engines.of(cluster).trial(cluster)
     return ClusterTest(
         nodes=nodes,
         out=out,
-        head=engine.head if engine else cluster.nodes[0].name,
-        engine=engine,
+        head=trial.request.node if trial else cluster.nodes[0].name,
+        engine=engine_of(trial) if trial else None,
         inside_only=tuple(int(rule.ports) for rule in inside),
     )
 
 
-def _llamacpp(cluster: Cluster) -> Engine:
-    wanted, head = llamacpp.options(cluster), llamacpp.head(cluster)
-    listens = {node.name: ((wanted.port,) if node.name == head else (wanted.rpc_port,)) for node in cluster.nodes}
-    addresses = {node.name: str(node.address) for node in cluster.nodes if node.name != head}
-
-    def evidence(nodes: Mapping[str, Ssh]) -> str:
-        log = nodes[head].once("journalctl --unit llamacpp-server --output cat --no-pager").stdout
-        found = []
-        for name, address in addresses.items():
-            held = re.findall(rf"\[{re.escape(address)}:{wanted.rpc_port}\] model buffer size = +(\S+ \S+)", log)
-            if not held:
-                raise StepFailed(f"the head gave {name} no part of the model", log[-4000:])
-            counted = nodes[name].once(f"ss -tinH state established '( sport = :{wanted.rpc_port} )'").stdout
-            sent = max((int(number) for number in re.findall(r"bytes_sent:(\d+)", counted)), default=0)
-            if sent < TOKENS * _BYTES_A_TOKEN:
-                raise StepFailed(f"{name} sent {sent} bytes, too few for {TOKENS} tokens", counted)
-            found.append(f"{name} holds {held[-1]} of the model and sent {sent} bytes")
-        return "; ".join(found)
-
-    return Engine(head=head, port=wanted.port, listens=listens, complete=complete, evidence=evidence)
+def engine_of(trial: Trial) -> Engine:
+    """A trial as the cluster test carries it out."""
+    return Engine(
+        head=trial.request.node,
+        port=trial.request.port,
+        listens=trial.listens,
+        complete=partial(ask, trial.request),
+        evidence=partial(prove, trial),
+    )
 
 
-def complete(base_url: str) -> str:
-    """One completion of an OpenAI API. Raises OSError or ValueError if there is none."""
-    body = json.dumps({"prompt": "Subject to the terms", "max_tokens": TOKENS, "temperature": 0}).encode()
-    request = urllib.request.Request(f"{base_url}/v1/completions", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as reply:
-        text = str(json.load(reply)["choices"][0]["text"])
-    if not text:
-        raise ValueError("the completion is empty")
+def ask(request: Request, base_url: str) -> str:
+    """Send the request to what stands for its node's port; the answer's text, which is never empty.
+
+    Raises OSError or ValueError if there is none.
+    """
+    body = None if request.body is None else json.dumps(request.body).encode()
+    headers = {"Content-Type": "application/json"} if body else {}
+    sent = urllib.request.Request(base_url + request.path, body, headers)
+    with urllib.request.urlopen(sent, timeout=request.patience) as reply:
+        answer = reply.read()
+    try:
+        text = request.read(answer)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{request.path} answered {answer[:200]!r} ({type(error).__name__}: {error})") from error
+    if not text.strip():
+        raise ValueError(f"{request.path} answered with an empty text")
     return text
+
+
+def prove(trial: Trial, nodes: Mapping[str, Ssh]) -> str:
+    """Look at the nodes, by their names, for the proof that each took part. Raises StepFailed if there is none."""
+    verdict = trial.judge([_look(nodes[look.node], look) for look in trial.looks])
+    if not verdict.proven:
+        raise StepFailed(verdict.said, verdict.shown[-_SHOWN:])
+    return verdict.said
+
+
+def _look(node: Ssh, look: Look) -> str:
+    done = node.once(look.command)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr)[-_SHOWN:]
+        raise StepFailed(f"on {look.node} `{look.command}` exited {done.returncode}", said)
+    return done.stdout

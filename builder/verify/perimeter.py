@@ -9,9 +9,8 @@ import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
-from builder.verify.clock import Clock
-from builder.verify.clusterrequest import ClusterTest
 from builder.verify.frames import Host, Knocked, knock, mac_bytes
+from builder.verify.group import Group
 from builder.verify.lan import Network
 from builder.verify.member import Member
 from builder.verify.report import StepFailed
@@ -69,9 +68,10 @@ def firewall_faults(
     return faults
 
 
-def ports_are_shut(network: Network, member: Member, request: ClusterTest, clock: Clock) -> str:
+def ports_are_shut(network: Network, member: Member, group: Group) -> str:
     """Knock from inside and, with a foreign address, from outside the cluster's subnet."""
-    lan, engine = network.lan, request.engine
+    lan, request, clock = network.lan, group.request, group.clock
+    engine = request.engine
     listens = tuple(engine.listens.get(member.name, ())) if engine else ()
     inside_only = tuple(sorted(request.inside_only))
     target = Host(mac_bytes(member.bench.identity.mac), member.address)

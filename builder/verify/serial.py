@@ -29,10 +29,13 @@ _SEQUENCE = re.compile(
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]{0,512}\x1b?|[ -/]*)?|\r)\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
-# What a Linux guest says when it will get no further; waiting for the stall would only cost time.
+# What a guest says when it will get no further by itself; waiting for the stall would only cost time.
 FATAL: Mapping[str, re.Pattern[str]] = {
     "the kernel panicked": re.compile(r"Kernel panic - not syncing"),
     "the system went into emergency mode": re.compile(r"You are in emergency mode|Entering emergency mode"),
+    # subiquity 24.04.4.1 and 26.04.1, client/client.py
+    "Ubuntu's installer failed": re.compile(r"An error occurred\. Press enter to start a shell"),
+    "Ubuntu's installer waits for a person": re.compile(r"Confirmation is required to continue\."),
 }
 
 

@@ -13,6 +13,8 @@ from builder.verify.firmware import FirmwareKind
 from builder.verify.machine import MediumKind
 from builder.verify.request import BootTest, read_manifest
 
+LIVE_MEMORY = 4096  # MiB
+
 
 def boot_test_of(
     cluster: Cluster,
@@ -51,6 +53,8 @@ def boot_test_of(
         medium=medium,
         facts=facts(planned),
         checks=checks(cluster),
+        # Ubuntu's live system keeps its snaps and its writes in memory.
+        memory=LIVE_MEMORY if cluster.base_iso else BootTest.memory,
     )
 
 
@@ -70,6 +74,6 @@ def facts(planned: plan.Plan) -> dict[str, Any]:
         "user": cluster.access.user,
         "ssh_keys": list(cluster.access.ssh_keys),
         "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in planned.models],
-        "engine": plan.node_facts(cluster)["engine"],
+        "engine": plan.node_facts(cluster, planned.lock)["engine"],
         "openings": [rule.as_nft for rule in firewall.rules(cluster)],
     }

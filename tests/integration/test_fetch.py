@@ -67,18 +67,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def dribble(self) -> None:
-        """Begin, and then send a little for as long as somebody listens."""
+        """Begin, and then send a little for as long as somebody listens; at most 256 MiB, lest a disk fill up."""
         self.send_response(200)
         self.send_header("Content-Length", str(1 << 40))
         self.end_headers()
         self.wfile.write(bytes(1 << 17))
         self.server.began.set()
         try:
-            while True:
+            for _ in range(1 << 16):
                 self.wfile.write(bytes(1 << 12))
         except ConnectionError:
             self.server.left.set()
-            self.close_connection = True
+        self.close_connection = True
 
     def log_message(self, *_args: object) -> None:
         pass

@@ -108,7 +108,7 @@ def result(source_iso: Path, payload: Payload, tmp_path_factory: pytest.TempPath
 
 
 def content(iso: Path, path: str, files: remaster.Listing | None = None) -> bytes:
-    return isoimage.read(iso, (files or isoimage.listing(iso))[path])
+    return isoimage.content(iso, (files or isoimage.listing(iso))[path])
 
 
 def through_partition(iso: Path, folder: Path) -> Path:
@@ -245,8 +245,8 @@ def test_files_on_the_medium_belong_to_root(result: Path) -> None:
 def test_a_source_without_joliet_gets_none(tmp_path: Path, payload: Payload) -> None:
     source = source_of(tmp_path, "24.04.3", joliet=False)
     result = remastered(source, tmp_path / "lab.iso", payload)
-    assert not isoimage.volume(result).joliet
-    assert isoimage.volume(remastered(source_of(tmp_path, "26.04"), tmp_path / "j.iso", payload)).joliet
+    assert not isoimage.file_system(result).joliet
+    assert isoimage.file_system(remastered(source_of(tmp_path, "26.04"), tmp_path / "j.iso", payload)).joliet
 
 
 def test_a_file_of_more_than_4_gib(tmp_path: Path) -> None:
@@ -260,10 +260,10 @@ def test_a_file_of_more_than_4_gib(tmp_path: Path) -> None:
         file.seek(FOUR_GIB)
         file.write(b"beyond")
     result = remastered(source_of(tmp_path, "24.04.3"), tmp_path / "lab.iso", payload)
-    extents = isoimage.listing(result)[f"/builder/models/{PLAN}"]
-    assert sum(extent.size for extent in extents) == FOUR_GIB + 5000
+    place = isoimage.listing(result)[f"/builder/models/{PLAN}"]
+    assert len(place.extents) == 2 and place.size == FOUR_GIB + 5000
     with result.open("rb") as file:
-        file.seek(extents[0].block * BLOCK + FOUR_GIB)  # extents of one file follow each other
+        file.seek(place.start + FOUR_GIB)  # extents of one file follow each other
         assert file.read(6) == b"beyond"
     assert bootreport.gpt_faults(result) == []
     assert bootreport.faults(bootreport.of(result)) == []

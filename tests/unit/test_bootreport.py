@@ -10,7 +10,6 @@ import pytest
 from builder.errors import BuilderError, Exit
 from builder.media import bootreport, isoimage
 from builder.media.bootreport import BootImage, BootReport, MbrPartition, Partition
-from builder.media.isoimage import Extent
 
 BASIC_DATA = "a2a0d0ebe5b9334487c068b6b72699c7"
 REPORT = """\
@@ -141,32 +140,13 @@ def test_command_lines() -> None:
         *("xorriso", "-no_rc", "-report_about", "SORRY", "-indev", "stdio:/a b.iso"),
         *("-report_el_torito", "plain", "-report_system_area", "plain"),
     ]
-    assert isoimage.list_argv(Path("/a b.iso")) == [
-        *("xorriso", "-no_rc", "-report_about", "SORRY", "-iso_rr_pattern", "off", "-indev", "stdio:/a b.iso"),
-        *("-find", "/", "-type", "f", "-exec", "report_lba", "--"),
-    ]
-
-
-def test_a_listing_is_read_with_every_extent() -> None:
-    report = """\
-Report layout: xt , Startlba ,   Blocks , Filesize , ISO image path
-File data lba:  0 ,      167 ,        0 ,        0 , '/empty'
-File data lba:  0 ,      184 ,        1 ,       37 , '/it'"'"'s, one'
-File data lba:  0 ,    21596 ,  2097151 , 4295000000 , '/big'
-File data lba:  1 ,  2118747 ,       17 , 4295000000 , '/big'
-"""
-    assert isoimage.parse(report) == {
-        "/empty": (Extent(167, 0),),
-        "/it's, one": (Extent(184, 37),),
-        "/big": (Extent(21596, 2097151 * 2048), Extent(2118747, 4295000000 - 2097151 * 2048)),
-    }
 
 
 def test_a_file_without_a_file_system_is_told(tmp_path: Path) -> None:
     path = tmp_path / "x.iso"
     path.write_bytes(bytes(100_000))
     with pytest.raises(BuilderError, match="no ISO 9660 file system"):
-        isoimage.volume(path)
+        isoimage.file_system(path)
     assert bootreport.gpt_faults(path) == [
         "no primary GPT in sector 1, the image's second",
         "no backup GPT in sector 194, the image's last",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "overlays/site/rootfs/usr/lib/builder"))
-checks = importlib.import_module("doctor.checks")
-facts_module = importlib.import_module("doctor.facts")
-model = importlib.import_module("doctor.model")
-report = importlib.import_module("doctor.report")
+from tests import nodetools
+
+checks = nodetools.module("checks")
+facts_module = nodetools.module("facts")
+model = nodetools.module("model")
+report = nodetools.module("report")
 
 PLAN, OLD = "a" * 64, "b" * 64
 CLUSTER = {
@@ -162,6 +160,18 @@ def test_plans_that_differ(peers: dict[str, Any], kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rule", "said"), [("flag", "than here"), ("refuse", "than here, which the spec refuses")]
+)
+def test_plans_that_differ_are_a_problem_either_way(rule: str, said: str) -> None:
+    """``members`` has the refusal already; this check says what to do about it."""
+    found = facts(peers={"node2": peer(says={"plan": OLD})}, cluster={"join": {"mixed_plans": rule}})
+    results = checks.all_of(found)
+    assert results["plan"].what == f"node2: another plan {said}"
+    assert "reinstall" in results["plan"].do
+    assert report.exit_code(results) == 1
+
+
+@pytest.mark.parametrize(
     ("ahead", "what", "why"),
     [
         ({"node2": 1.9}, None, None),
@@ -268,6 +278,18 @@ def test_the_json_is_what_status_reads() -> None:
 )
 def test_the_line_that_explains_a_crash(log: str, line: str) -> None:
     assert facts_module.last_error(log) == line
+
+
+def test_what_the_verifier_said_of_models() -> None:
+    log = (
+        "tiny.gguf: verified\norg--name/a b/x-00001-of-00002.gguf: missing\n"
+        "y.gguf: 3 bytes, should be 4\nz: w.gguf: damaged: sha256 aa, should be bb\nTraceback: missing it\n"
+    )
+    assert facts_module.parse_models(log) == {
+        "org--name/a b/x-00001-of-00002.gguf": "missing",
+        "y.gguf": "3 bytes, should be 4",
+        "z: w.gguf": "damaged: sha256 aa, should be bb",
+    }
 
 
 def test_links_as_ip_prints_them() -> None:

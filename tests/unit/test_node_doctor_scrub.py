@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "overlays/site/rootfs/usr/lib/builder"))
-scrub = importlib.import_module("doctor.scrub")
+from tests import nodetools
+
+scrub = nodetools.module("scrub")
 
 # Spelt in pieces, so that no scanner takes this file for a leak.
 KEY_BEGIN, KEY_END = "-----BEGIN OPENSSH PRIVATE " + "KEY-----", "-----END OPENSSH PRIVATE " + "KEY-----"

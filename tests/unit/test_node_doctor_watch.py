@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "overlays/site/rootfs/usr/lib/builder"))
-banner = importlib.import_module("doctor.banner")
-llamacpp = importlib.import_module("doctor.engines.llamacpp")
-none = importlib.import_module("doctor.engines.none")
-looks = importlib.import_module("doctor.look")
-net = importlib.import_module("doctor.net")
-watch = importlib.import_module("doctor.watch")
+from tests import nodetools
+
+banner = nodetools.module("banner")
+engines = nodetools.module("engines")
+llamacpp = nodetools.module("engines.llamacpp")
+looks = nodetools.module("look")
+membership = nodetools.module("members")
+net = nodetools.module("net")
+node = nodetools.module("node")
+watch = nodetools.module("watch")
 
 ALL: dict[str, str | None] = {"node1": None, "node2": None}
 ONE: dict[str, str | None] = {"node1": None, "node2": "no answer"}
@@ -161,6 +162,74 @@ def test_members_of_llamacpp(look: Look, reasons: tuple[str, ...]) -> None:
         assert found is None if wanted == "" else wanted in found
 
 
+A, B = "a" * 64, "b" * 64
+
+
+class Answers(Look):
+    """A head that finds everybody in; ``plans`` are those of the nodes that answer."""
+
+    def __init__(self, plans: dict[str, str]) -> None:
+        super().__init__("node1", 200, {"node2": UP, "node3": UP}, {"node2", "node3"})
+        self.plans = plans
+
+    def ask(self, name: str) -> dict[str, Any] | None:
+        said = super().ask(name)
+        return None if said is None or name not in self.plans else {**said, "plan": self.plans[name]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "plans", "members"),
+    [
+        ("flag", {"node2": A, "node3": B}, {"node1": None, "node2": None, "node3": None}),
+        ("refuse", {"node2": A, "node3": A}, {"node1": None, "node2": None, "node3": None}),
+        (
+            "refuse",
+            {"node2": A, "node3": B},
+            {"node1": None, "node2": None, "node3": "has plan bbbbbbbbbbbb, and node1 has aaaaaaaaaaaa"},
+        ),
+        (
+            "refuse",
+            {"node2": B},
+            {
+                "node1": None,
+                "node2": "has plan bbbbbbbbbbbb, and node1 has aaaaaaaaaaaa",
+                "node3": "no answer from 10.77.0.13:50051",
+            },
+        ),
+    ],
+)
+def test_a_node_of_another_plan_is_refused_if_the_spec_says_so(
+    rule: str, plans: dict[str, str], members: dict[str, str | None]
+) -> None:
+    assert membership.seen({**CLUSTER, "join": {"mixed_plans": rule}}, Answers(plans), A) == members
+
+
+def test_a_refused_node_is_named_with_both_plans() -> None:
+    refused = membership.of_one_plan(ALL, {"node2": B}, "node1", A)
+    assert watch.headline(refused, A) == (
+        f"builder-not-joined 1/2 {A}: node2: has plan bbbbbbbbbbbb, and node1 has aaaaaaaaaaaa"
+    )
+
+
+def test_the_plan_is_the_first_reason_and_never_one_s_own() -> None:
+    members = {"node1": None, "node2": "nothing listens"}
+    assert membership.of_one_plan(members, {"node2": B}, "node1", A)["node2"].startswith("has plan bbbb")
+    assert membership.of_one_plan(members, {"node2": A}, "node1", A) == members
+    assert membership.of_one_plan(members, {}, "node1", A) == members
+
+
+def test_nodes_whose_cluster_says_nothing_of_plans_are_flagged_only() -> None:
+    assert not node.refuses_mixed_plans(CLUSTER)
+    assert (
+        membership.seen({**CLUSTER, "join": {"mixed_plans": "refuse"}, "engine": {"name": "none"}}, None, A) == {}
+    )
+
+
+def test_an_engine_that_the_image_lacks_is_named() -> None:
+    with pytest.raises(node.UnknownError, match=r"cluster\.json names the engine exo, and this image has nothing"):
+        engines.of({"engine": {"name": "exo"}})
+
+
 @pytest.mark.parametrize(
     ("look", "units"),
     [
@@ -182,12 +251,6 @@ def test_units_and_doors_by_role() -> None:
     assert llamacpp.units(CLUSTER, "node3") == ("llamacpp-rpc.service",)
     assert [(door.port, door.serial) for door in llamacpp.doors(CLUSTER, "node1")] == [(8080, False)]
     assert [(door.port, door.serial) for door in llamacpp.doors(CLUSTER, "node2")] == [(50052, True)]
-
-
-def test_every_engine_has_the_same_shape() -> None:
-    for engine in (llamacpp, none):
-        for name in ("NAME", "MULTICAST", "units", "doors", "url", "members", "mend", "complete"):
-            assert hasattr(engine, name), (engine, name)
 
 
 def test_the_kernel_s_table_of_connections() -> None:

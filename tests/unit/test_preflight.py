@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from builder import lock, plan, preflight
+from builder import engines, lock, plan, preflight
 from builder.apt import Package
+from builder.engines import Minimum
+from builder.errors import Mistake
 from builder.installer import layout
 from builder.lock import Lock, LockedModel
 from builder.spec.load import loads
@@ -87,17 +89,65 @@ def test_an_estimate_alone_is_no_mistake_and_a_known_size_is() -> None:
     assert preflight.check(spec, pins(spec), layer_bytes=200 * MIB).mistakes == ()
 
 
-@pytest.mark.parametrize(("memory", "fits"), [("1G", True), ("512M", True), ("511M", False)])
+def llamacpp(memory: str, options: str) -> Cluster:
+    """The cluster with llama.cpp, which needs addresses that are known."""
+    text = SPEC.format(nodes=f"memory: {memory}", storage="", media="")
+    for node in ("1", "2"):
+        serial = {"1": "serial: A", "2": "serial: B"}[node]
+        text = text.replace(serial, f'mac: "52:54:00:77:00:0{node}"')
+        text = text.replace(f"node{node},", f"node{node}, address: 10.77.0.1{node},")
+    return loads(f"{text}engine: {{name: llamacpp, {options}}}\n")
+
+
+@pytest.mark.parametrize(("memory", "fits"), [("1G", True), ("522M", True), ("521M", False)])
 def test_an_engine_needs_memory_for_the_model_it_serves(memory: str, fits: bool) -> None:
-    """Both nodes together; the larger model that is not served does not count."""
-    nodes = f"memory: {memory}"
-    text = SPEC.format(nodes=nodes, storage="", media="").replace("serial: A", 'mac: "52:54:00:77:00:01"')
-    text = text.replace("serial: B", 'mac: "52:54:00:77:00:02"').replace("node1,", "node1, address: 10.77.0.11,")
-    text = text.replace("node2,", "node2, address: 10.77.0.12,") + "engine: {name: llamacpp, model: a.gguf}\n"
-    spec = loads(text)
+    """Both nodes together: the weights, and 10 MiB each for what runs there. The larger model does not count.
+
+    What context and buffers take is told, and refuses nothing: it is an estimate.
+    """
+    spec = llamacpp(memory, "model: a.gguf, context: 4096")
     found = preflight.check(spec, pins(spec))
-    assert row(found, "memory").need == GIB
+    assert row(found, "memory").least == GIB + 2 * 10 * MIB
+    assert row(found, "memory").need == GIB + 2 * 10 * MIB + 2 * 256 * MIB + 4096 * 128 * 1024
+    assert str(row(found, "memory")).endswith("(weights of a.gguf 1.0 GiB, all nodes together)")
     assert (found.mistakes == ()) == fits
+
+
+@pytest.mark.parametrize(("memory", "fits"), [("3200M", True), ("3G", False)])
+def test_all_files_of_a_split_model_are_loaded(memory: str, fits: bool) -> None:
+    parts = [f"org--big/x-0000{n}-of-00002.gguf" for n in (1, 2)]
+    spec = llamacpp(memory, f"model: {parts[0]}")
+    models = tuple(LockedModel(name, f"{n:064x}", 3 * GIB) for n, name in enumerate(parts))
+    found = preflight.check(spec, replace(pins(spec), models=models))
+    assert row(found, "memory").note.startswith(f"weights of {parts[0]} 6.0 GiB")
+    assert (found.mistakes == ()) == fits
+
+
+def test_a_node_that_cannot_even_hold_the_engine_is_named() -> None:
+    spec = llamacpp("2G", "model: a.gguf")
+    nodes = (spec.nodes[0], spec.nodes[1].model_copy(update={"memory": 8 * MIB}))
+    (mistake,) = preflight.check(spec.model_copy(update={"nodes": nodes}), pins(spec)).mistakes
+    assert mistake.path == "nodes[1].memory"
+    assert mistake.message == "the memory of node2 needs 10.0 MiB, and has 8.0 MiB"
+
+
+def test_what_the_lock_did_not_find_is_a_mistake_too() -> None:
+    spec = llamacpp("2G", "model: org--big/w/3.gguf")
+    models = tuple(LockedModel(name, SHA, 1) for name in ("a.gguf", "org--big/w/1.bin"))
+    found = preflight.check(spec, replace(pins(spec), models=models))
+    wanted = Mistake(0, "engine.model", "no model is called org--big/w/3.gguf", "there is: a.gguf")
+    assert found.mistakes == (wanted,)
+
+
+def test_what_an_engine_writes_is_part_of_the_root_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = cluster()
+    before = preflight.check(spec, pins(spec))
+    greedy = replace(engines.ENGINES["none"], minimum=lambda _cluster, _files: Minimum(disk=5 * GIB))
+    monkeypatch.setitem(engines.ENGINES, "none", greedy)
+    after = preflight.check(spec, pins(spec))
+    for what in ("root partition", "disk"):
+        assert row(after, what).need == row(before, what).need + 5 * GIB
+        assert row(after, what).least == row(before, what).least + 5 * GIB
 
 
 def test_memory_without_an_engine_is_told_only() -> None:

@@ -11,7 +11,7 @@ import yaml
 from builder.errors import BuilderError, Exit
 from builder.media import bootreport, grow, grubconfig, remaster
 from builder.media.catalog import CATALOG, MD5SUMS, Source
-from builder.media.isoimage import Extent
+from builder.media.isoimage import Extent, Place
 from builder.media.payload import Payload
 from tests import liveserver
 from tests.unit.test_bootreport import SOURCE
@@ -128,12 +128,12 @@ def test_by_hand_every_question_is_asked() -> None:
 
 
 def test_an_iso_that_is_no_live_server_is_refused_with_all_that_is_missing() -> None:
-    there = {path: (Extent(1, 1),) for path in ("/.disk/info", "/casper/vmlinuz", "/casper/initrd")}
+    there = {path: Place((Extent(1, 1),)) for path in ("/.disk/info", "/casper/vmlinuz", "/casper/initrd")}
     with pytest.raises(BuilderError) as caught:
         remaster.require_live_server("x.iso", there, SOURCE)
     assert "it has no /boot/grub/grub.cfg" in caught.value.message
     assert f"it has no {CATALOG}" in caught.value.message
-    whole = there | {grubconfig.GRUB_CFG: (Extent(1, 1),), CATALOG: (Extent(1, 1),)}
+    whole = there | {grubconfig.GRUB_CFG: Place((Extent(1, 1),)), CATALOG: Place((Extent(1, 1),))}
     remaster.require_live_server("x.iso", whole, SOURCE)
     headless = bootreport.BootReport(100, 0, frozenset(), "", (), (), ())
     with pytest.raises(BuilderError, match="no EFI system partition"):

@@ -178,6 +178,7 @@ WARNINGS = [
         "storage: {disk: {largest: true, overwrite: true}}\n",
         "storage.disk: the largest disk is wiped whatever it holds; naming it by serial is safer",
     ),
+    ("join: {mixed_plans: refuse}\n", "join.mixed_plans: without an engine nothing joins, so nothing is refused"),
     (
         UBUNTU + "media: {installer: subiquity, base_iso: 'http://h/x.iso'}\n",
         "media.base_iso: the ISO comes by plain http, and no sha256 guards it",

@@ -12,9 +12,9 @@ import pytest
 
 from builder.errors import BuilderError, Exit
 from builder.verify.clusterrequest import ClusterTest, static_addresses
-from builder.verify.clustertest import joined, missing_members, not_joined
 from builder.verify.clustertimings import Boot, cluster_timings, unit_times
 from builder.verify.frames import Answer, Knocked
+from builder.verify.group import doctor_said, joined, missing_members, not_joined
 from builder.verify.network import Address
 from builder.verify.perimeter import firewall_faults, foreign_address
 from builder.verify.report import StepFailed
@@ -139,10 +139,11 @@ def test_the_line_of_a_node_that_misses_another() -> None:
 
 
 def test_who_the_doctor_misses() -> None:
-    assert missing_members('{"members": {"node1": null, "node2": "no answer"}}') == {"node2": "no answer"}
-    for bad in ("", "{}", "[]", "node2"):
-        with pytest.raises((ValueError, KeyError, TypeError)):
-            missing_members(bad)
+    said = doctor_said('{"members": {"node1": null, "node2": "no answer"}, "checks": []}')
+    assert missing_members(said) == {"node2": "no answer"}
+    for bad in ("", "{}", "[]", "node2", '{"members": [], "checks": []}', '{"members": {}}'):
+        with pytest.raises(ValueError):
+            doctor_said(bad)
 
 
 def test_what_was_said_before_does_not_count(time: Time, make: Make) -> None:

@@ -104,9 +104,18 @@ def test_what_was_written_just_before_the_end_is_seen(follow: Follow) -> None:
     assert log.wait_for(READY, stall=60, limit=1000).match.group(1) == "last"
 
 
-def test_a_panic_ends_the_wait(follow: Follow) -> None:
-    log, guest = follow({1: b"[ 1.0] Kernel panic - not syncing: VFS\n", 1.5: b"---[ end\n"})
-    with pytest.raises(StepFailed, match="the kernel panicked"):
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"[ 1.0] Kernel panic - not syncing: VFS", "the kernel panicked"),
+        (b"You are in emergency mode. After", "the system went into emergency mode"),
+        (b"An error occurred. Press enter to start a shell", "Ubuntu's installer failed"),
+        (b"Confirmation is required to continue.", "Ubuntu's installer waits for a person"),
+    ],
+)
+def test_what_goes_no_further_ends_the_wait(follow: Follow, said: bytes, reason: str) -> None:
+    log, guest = follow({1: said + b"\n", 1.5: b"---[ end\n"})
+    with pytest.raises(StepFailed, match=reason):
         log.wait_for(READY, stall=60, limit=1000)
     assert guest.time < 1015
     assert "---[ end" in log.screen()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import firewall, watch
+from . import firewall, node, watch
 from .model import Facts, NotRun, Ok, Peer, Problem, Result
 
 SKEW = 2.0  # seconds between two nodes' clocks before it is a problem
@@ -136,7 +136,9 @@ def plan(facts: Facts) -> Result:
         return Ok(f"{facts.plan[:12]} on {len(answers) + 1} nodes{_unheard(facts)}")
     why = ", ".join(f"{name} has {theirs[:12]}" for name, theirs in differ.items())
     do = "reinstall the nodes with the old plan from the new stick; `builder status` shows which they are"
-    return Problem(f"{', '.join(differ)}: another plan than here", f"{why}; this node has {facts.plan[:12]}", do)
+    refused = ", which the spec refuses" if node.refuses_mixed_plans(facts.cluster) else ""
+    what = f"{', '.join(differ)}: another plan than here{refused}"
+    return Problem(what, f"{why}; this node has {facts.plan[:12]}", do)
 
 
 def clock(facts: Facts) -> Result:

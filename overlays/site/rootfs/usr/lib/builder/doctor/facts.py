@@ -13,7 +13,7 @@ import re
 import threading
 from pathlib import Path
 
-from . import engines, net, node
+from . import engines, members, net, node
 from .commands import Done, run
 from .look import Look
 from .model import Door, Facts, Link, Peer, Unit
@@ -22,7 +22,7 @@ HASHED_BY_US = 256 << 20  # bytes of models that are hashed here; of more, build
 SSH = 22
 ROOT_NEEDED = "needs root: sudo node-doctor"
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts")
-_SAID_OF_A_MODEL = re.compile(r"^(\S+): (missing|damaged: .*|\d+ bytes, should be \d+)$")
+_SAID_OF_A_MODEL = re.compile(r"^(.+?): (missing|damaged: .*|\d+ bytes, should be \d+)$")
 
 
 def gather(root: Path = Path("/")) -> Facts:
@@ -55,7 +55,7 @@ def gather(root: Path = Path("/")) -> Facts:
         models=models,
         unhashed=unhashed,
         gpus=_gpus(cluster, limits),
-        members=engine.members(cluster, look) or None,
+        members=members.seen(cluster, look, manifest["plan"]) or None,
         limits=limits,
     )
 
@@ -192,7 +192,12 @@ def _said_of_models() -> dict[str, str]:
     log = run(
         "journalctl", "--boot", "--quiet", "--no-pager", "--output", "cat", "_SYSTEMD_UNIT=builder-models.service"
     )
-    return {match[1]: match[2] for line in log.out.splitlines() if (match := _SAID_OF_A_MODEL.match(line))}
+    return parse_models(log.out)
+
+
+def parse_models(log: str) -> dict[str, str]:
+    """What builder-models.service complained of, by the file's name, which may have blanks in it. Pure."""
+    return {match[1]: match[2] for line in log.splitlines() if (match := _SAID_OF_A_MODEL.match(line))}
 
 
 def _complaint(path: Path, file: dict, *, hashing: bool) -> str | None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from . import banner, consoles, engines, net, node, serve, watch
+from . import members as membership
 from .commands import run
 from .look import Look
 
@@ -24,7 +25,7 @@ def main(root: Path = Path("/")) -> int:
         cluster, me, plan = node.cluster(root), node.name(root), node.manifest(root)["plan"]
         engine = engines.of(cluster)
         node.address(cluster, me)
-    except (node.UnknownError, ModuleNotFoundError) as error:
+    except node.UnknownError as error:
         print(f"cannot watch the cluster: {error}", file=sys.stderr, flush=True)
         return 1
     if engine.NAME == "none":
@@ -81,7 +82,7 @@ class Watcher:
     def look(self) -> None:
         """One look, and whatever is to be said of it."""
         look = Look(self.cluster, self.me, self.root)
-        members = self.engine.members(self.cluster, look)
+        members = membership.seen(self.cluster, look, self.plan)
         self.state, say = watch.step(self.state, time.monotonic(), members, self.plan)
         told = self.state.members or {}
         if say.changed:  # first, so that whoever reads the line finds the banner to agree

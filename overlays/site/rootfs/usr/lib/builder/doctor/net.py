@@ -6,7 +6,6 @@ The HTTP is version 1.0 by hand: http.client costs more to import than everythin
 from __future__ import annotations
 
 import errno
-import json
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -40,13 +39,10 @@ def knock(address: str, port: int, timeout: float = 4.0) -> str:
     return "open"
 
 
-def http(address: str, port: int, path: str, *, body: dict | None = None, timeout: float = 3.0) -> Reply:
-    """GET ``path``, or POST ``body`` as JSON to it; ``timeout`` seconds for each step. Raises OSError."""
-    data = b"" if body is None else json.dumps(body).encode()
-    lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.0", f"Host: {address}:{port}"]
-    lines += [f"Content-Length: {len(data)}", "Content-Type: application/json"] if data else []
+def http(address: str, port: int, path: str, *, timeout: float = 3.0) -> Reply:
+    """GET ``path``; ``timeout`` seconds for each step. Raises OSError."""
     with socket.create_connection((address, port), timeout) as connection:
-        connection.sendall("\r\n".join([*lines, "", ""]).encode() + data)
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n".encode())
         answer = b""
         while len(answer) < LIMIT and (more := connection.recv(65536)):
             answer += more

@@ -47,6 +47,11 @@ def join_port(cluster: dict) -> int:
     return int(cluster.get("join", {}).get("port", DEFAULT_PORT))
 
 
+def refuses_mixed_plans(cluster: dict) -> bool:
+    """Whether the spec counts nodes of another plan as not joined."""
+    return cluster.get("join", {}).get("mixed_plans") == "refuse"
+
+
 def _json(path: Path) -> dict:
     try:
         return json.loads(path.read_text())

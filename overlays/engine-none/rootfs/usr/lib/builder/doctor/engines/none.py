@@ -24,7 +24,3 @@ def members(_cluster, _look):
 
 def mend(_cluster, _look):
     return ()
-
-
-def complete(_cluster, _prompt):
-    raise OSError("this cluster has no engine")

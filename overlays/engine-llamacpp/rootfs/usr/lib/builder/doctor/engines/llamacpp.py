@@ -8,9 +8,7 @@ connections stay, even closed ones: so nobody connects to a worker merely to see
 
 from __future__ import annotations
 
-import json
-
-from .. import net, node
+from .. import node
 from ..model import Door
 
 NAME = "llamacpp"
@@ -69,17 +67,6 @@ def mend(cluster, look):
     workers = [entry["name"] for entry in cluster["nodes"] if entry["name"] != head]
     back = [name for name in workers if not look.connected(name, port) and _offers(look, name, port)]
     return units(cluster, head) if back else ()
-
-
-def complete(cluster, prompt):
-    engine = cluster["engine"]
-    body = {"prompt": prompt, "max_tokens": 16, "temperature": 0}
-    address = node.address(cluster, engine["head"])
-    reply = net.http(address, int(engine["api"]["port"]), "/v1/completions", body=body, timeout=120)
-    try:
-        return json.loads(reply.body)["choices"][0]["text"]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise OSError(f"status {reply.status}: {reply.body[:200]!r}") from error
 
 
 def _health(cluster, look):

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from builder.engines.kind import Finding, Kind, Part, Port
+from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port
+from builder.engines.llamacpp import model as gguf
+from builder.engines.llamacpp import trial
+from builder.engines.trial import Trial
 from builder.spec import types as t
 from builder.spec.engine import Engine
 
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
 PREFIX = "/opt/llamacpp"
 LIBEXEC = "/usr/libexec/x86_64-linux-gnu/llama/bin"
 
+MIB = 1 << 20
+# Measured: what a worker takes with the tests' tiny model, beside its weights. No model runs with less.
+PROGRAM = 10 * MIB
+# Estimates, as the model's architecture is not known before it is loaded. A node's buffers are about those of one
+# batch: 512 tokens over a vocabulary of 128,000, 4 bytes each. A token of context is what it takes in Llama 3 8B
+# (32 layers, keys and values of 8 heads of 128 numbers, 2 bytes each): a 1B model takes a quarter of that.
+BUFFERS = 256 * MIB
+TOKEN = 128 << 10
+
 
 class LlamaCpp(Engine):
     """llama.cpp: the head serves the API, the other nodes are its RPC workers."""
@@ -29,8 +41,11 @@ class LlamaCpp(Engine):
     head: t.Label | None = Field(
         None, description="The node that serves the API. Default: the first.", examples=["node1"]
     )
-    model: t.FileName | None = Field(
-        None, description="Which of `models` to serve. Default: the only GGUF.", examples=["tiny.gguf"]
+    model: t.ModelPath | None = Field(
+        None,
+        description="Which of `models` to serve: a file, or one in a repository's folder; of a model in several "
+        "files, the first. Default: the only GGUF.",
+        examples=["tiny.gguf", "org--name/x-Q4_K_M-00001-of-00002.gguf"],
     )
     context: t.Context = Field(2048, description="Context length in tokens.", examples=[8192])
     gpu_layers: t.Layers = Field(
@@ -59,16 +74,6 @@ def head(cluster: Cluster) -> str:
     return options(cluster).head or cluster.nodes[0].name
 
 
-def model(cluster: Cluster) -> str | None:
-    """The model that is served, or None if the spec leaves it open and it is not clear."""
-    if options(cluster).model:
-        return options(cluster).model
-    fitting = [
-        model.name for model in cluster.models if model and model.name and model.name.endswith(KIND.formats)
-    ]
-    return fitting[0] if len(fitting) == 1 else None
-
-
 def ports(cluster: Cluster) -> tuple[Port, ...]:
     wanted = options(cluster)
     return (
@@ -77,7 +82,7 @@ def ports(cluster: Cluster) -> tuple[Port, ...]:
     )
 
 
-def facts(cluster: Cluster) -> dict[str, Any]:
+def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
     wanted = options(cluster)
     workers = [node for node in cluster.nodes if node.name != head(cluster)]
     return {
@@ -85,7 +90,7 @@ def facts(cluster: Cluster) -> dict[str, Any]:
         "api": {"port": wanted.port},
         "rpc": {"port": wanted.rpc_port},
         "workers": [f"{node.address}:{wanted.rpc_port}" for node in workers],
-        "model": model(cluster),
+        "model": gguf.served(cluster.models, wanted.model, files),
         "context": wanted.context,
         "gpu_layers": wanted.gpu_layers,
         "threads": wanted.threads,
@@ -95,28 +100,35 @@ def facts(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def check(cluster: Cluster) -> tuple[Finding, ...]:
+def check(cluster: Cluster, files: Files) -> tuple[Finding, ...]:
     """Mistakes of a spec that chose this engine; values that could not be read are None."""
     wanted, found = options(cluster), []
     names = [node.name for node in cluster.nodes if node and node.name]
     if wanted.head and names and wanted.head not in names:
         found.append(Finding(("engine", "head"), f"no node is called {wanted.head}", f"nodes: {', '.join(names)}"))
-    models = [model.name for model in cluster.models if model and model.name]
-    if wanted.model and wanted.model not in models:
-        hint = f"models: {', '.join(models) or 'none'}"
-        found.append(Finding(("engine", "model"), f"no model is called {wanted.model}", hint))
-    elif wanted.model and not wanted.model.endswith(KIND.formats):
-        found.append(
-            Finding(("engine", "model"), f"{wanted.model} is not a GGUF, and llama.cpp loads nothing else")
-        )
-    elif model(cluster) is None:
-        message = "it is not clear which model to serve" if models else "llama.cpp needs a model, a GGUF"
-        found.append(Finding(("engine",), message, "name it: engine: {name: llamacpp, model: …}", (("models",),)))
+    if unservable := gguf.complaint(cluster.models, wanted.model, files):
+        found.append(unservable)
     for index, node in enumerate(cluster.nodes):
         if node and node.address == "dhcp":
             message = "llama.cpp names its workers by address, and dhcp gives none that is known before"
             found.append(Finding(("nodes", index, "address"), message, "give it a static address"))
     return tuple(found)
+
+
+def minimum(cluster: Cluster, files: Files) -> Minimum:
+    """The weights are shared out, and so is the context; programs and buffers are each node's own."""
+    wanted = options(cluster)
+    return Minimum(
+        weights=gguf.weights(cluster.models, wanted.model, files),
+        memory=PROGRAM,
+        about=len(cluster.nodes) * BUFFERS + wanted.context * TOKEN,
+    )
+
+
+def try_out(cluster: Cluster) -> Trial:
+    wanted, first = options(cluster), head(cluster)
+    workers = {node.name: str(node.address) for node in cluster.nodes if node.name != first}
+    return trial.trial(first, wanted.port, workers, wanted.rpc_port)
 
 
 KIND = Kind(
@@ -126,9 +138,11 @@ KIND = Kind(
         release="forky",
         names=("base-files", "llama.cpp-tools", "llama.cpp-tools-extra", "libggml0-backend-rpc"),
     ),
-    formats=(".gguf",),
+    formats=gguf.FORMATS,
     ports=ports,
     facts=facts,
     check=check,
+    minimum=minimum,
+    trial=try_out,
     smoke=(("/usr/bin/llama-server", "--version"), (f"{LIBEXEC}/ggml-rpc-server", "--help")),
 )

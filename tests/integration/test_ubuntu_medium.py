@@ -1,0 +1,114 @@
+"""The spine's last steps for Ubuntu's ISO: a plan, the live-server fixture, and what is then on the medium.
+
+Ubuntu's archive is out of reach here, so the lock is made up, and the layers are a few files each.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from builder import against, build, inspect, lock, plan
+from builder.apt import Package
+from builder.cache import Cache
+from builder.errors import BuilderError
+from builder.lock import Lock
+from builder.media import baseiso, isoimage, payload
+from builder.run import run
+from builder.spec.load import load
+from tests import liveserver
+from tests.conftest import EXAMPLES
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """The pair's spec, with the fixture as the ISO that the user has already."""
+    iso = liveserver.make(tmp_path / "live-server.iso", kernel=b"kernel" * 999, initrd=b"initrd" * 999, hwe=True)
+    text = (EXAMPLES / "rtx5070-pair.yaml").read_text()
+    text = text.replace("installer: subiquity", f"installer: subiquity\n  base_iso: {iso.name}")
+    spec = tmp_path / "pair.yaml"
+    spec.write_text(text.replace("  serial: null", "  serial: ttyS0,115200"))
+    return spec
+
+
+def planned(spec: Path, cache: Cache) -> plan.Plan:
+    cluster = load(spec)
+    base = lock.base_iso_of(cluster)
+    assert base is not None
+    packages = (Package("bash", "5.2.21-2ubuntu4", "amd64", "main", "pool/main/b/bash/bash.deb", 900, "ab" * 32),)
+    pins = Lock(lock.asks_of(cluster), 1_760_000_000, packages, (), iso=baseiso.resolve(base, spec.parent, cache))
+    lock.save(pins, lock.path_for(spec))
+    assert lock.load(lock.path_for(spec)) == pins
+    return plan.make(cluster, pins)
+
+
+def medium(spec: Path, cache: Cache) -> tuple[plan.Plan, Path]:
+    todo = planned(spec, cache)
+    stack = []
+    for layer in todo.layers:
+        tree = spec.parent / layer.name
+        (tree / "etc").mkdir(parents=True, exist_ok=True)
+        (tree / "etc" / layer.name).write_text("x" * 1000)
+        stack.append(spec.parent / layer.file)
+        run(["mksquashfs", tree, stack[-1], "-noappend", "-quiet"], step="making a layer")
+    content = payload.make(todo, {layer.name: layer for layer in stack}, {})
+    target = spec.parent / "pair.iso"
+    build.write_medium(todo, spec.parent, stack, content, target, cache)
+    return todo, target
+
+
+def test_one_stick_for_the_pair(pair: Path, tmp_path: Path, golden: Callable[[str, str], None]) -> None:
+    todo, iso = medium(pair, Cache(tmp_path / "cache"))
+    image = isoimage.read(iso)
+    menu = image.read("/boot/grub/grub.cfg").decode()
+    wanted = "autoinstall ds=nocloud\\;s=/cdrom/builder/live/ builder.manifest="
+    (line,) = set(re.findall(r"linux\s+/casper/hwe-vmlinuz (autoinstall [^\n]*?) +---", menu)) - set(
+        re.findall(r"linux\s+/casper/hwe-vmlinuz (autoinstall [^\n]*builder\.node=[^\n]*?) +---", menu)
+    )
+    assert line.startswith(wanted) and line.endswith("console=tty0 console=ttyS0,115200")
+
+    bootstrap = yaml.safe_load(image.read("/autoinstall.yaml"))
+    seed = yaml.safe_load(image.read("/builder/live/user-data"))
+    assert seed["autoinstall"] == bootstrap
+    assert "/builder/live/installer/pick.py" in image.files
+    for name in ("left", "right"):
+        document = json.loads(image.read(f"/builder/autoinstall/{name}.json"))
+        assert document == yaml.safe_load(image.read(f"/builder/autoinstall/{name}.json"))
+        golden(f"rtx5070-pair/{name}.json", json.dumps(document, indent=1) + "\n")
+    (ours,) = (one for one in yaml.safe_load(image.read("/casper/install-sources.yaml")) if one.get("default"))
+    assert (ours["id"], ours["path"]) == ("node", "node.site.squashfs")
+    assert 2000 <= ours["size"] < 3000
+
+    carried = inspect.carried(inspect.gather(image))
+    assert against.differences(carried, against.wanted(todo)) == ()
+    pair.write_text(pair.read_text().replace("192.168.1.52", "192.168.1.53"))
+    told = against.differences(carried, against.wanted(planned(pair, Cache(tmp_path / "cache"))))
+    assert any("192.168.1.53" in line for line in told), told
+    assert any("right: its autoinstall document differs" in line for line in told), told
+
+
+def test_an_iso_of_another_release_is_refused(pair: Path, tmp_path: Path) -> None:
+    pair.write_text(pair.read_text().replace('release: "24.04"', 'release: "26.04"').replace("hwe", "generic"))
+    with pytest.raises(BuilderError, match=r"24\.04"):
+        medium(pair, Cache(tmp_path / "cache"))
+    assert not (tmp_path / "pair.iso").exists()
+
+
+def test_an_iso_that_changed_since_the_lock_is_refused(pair: Path, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    todo = planned(pair, cache)
+    iso = tmp_path / "live-server.iso"
+    shutil.copy(iso, tmp_path / "keep")
+    with iso.open("r+b") as file:
+        file.seek(-4096, 2)
+        file.write(b"x")
+    with pytest.raises(BuilderError, match="wrong content"):
+        build.write_medium(todo, tmp_path, [], payload.Payload({}, {}), tmp_path / "pair.iso", cache)
