@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def watch(argv: list[str]) -> None:
-    """Run curtin; what begins and ends is shown on the serial console, as subiquity shows it, and all is logged."""
+    """Run curtin. What begins and ends is shown on the serial console, as subiquity shows it; all is logged."""
     environment = {**os.environ, "PYTHONPATH": str(CURTIN)}
     with (
         subprocess.Popen(

@@ -43,7 +43,7 @@ def main() -> None:
         if INSTALL.exists():
             LOG.parent.mkdir(parents=True, exist_ok=True)
             with LOG.open("wb") as log:
-                argv = ["python3", "-B", INSTALL]
+                argv = ["python3", "-B", str(INSTALL)]
                 subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             run(document["late-commands"])
     except Exception as error:
