@@ -90,8 +90,10 @@ def read_picked() -> Picked:
 
 def read_volumes(console: Console, target: Path, manifest: Manifest) -> disk.Volumes:
     """The node's file systems as they are mounted. Raises InstallError if one is missing."""
-    models = mounted(target / system.MODELS, console) if manifest.models else None
-    return disk.Volumes(mounted(target / "boot/efi", console), mounted(target, console), models)
+    root, esp = mounted(target, console), mounted(target / "boot/efi", console)
+    if not root.uuid:
+        raise InstallError(f"the file system on {root.path} has no UUID that udev knows")
+    return disk.Volumes(esp, root, mounted(target / system.MODELS, console) if manifest.models else None)
 
 
 def mounted(point: Path, console: Console) -> disk.Volume:

@@ -29,11 +29,29 @@ def main() -> None:
     CONFIG.write_text(json.dumps(configuration(document)))
     argv = ["python3", "-m", "curtin", "--showtrace", "-vvv", "-c", str(CONFIG), "install"]
     argv += ["--set", f"json:stages={json.dumps(STAGES)}", f"cp://{SOURCE}"]
-    subprocess.run(argv, check=True, env={**os.environ, "PYTHONPATH": str(CURTIN)})
+    watch(argv)
     for path, (text, mode) in first_boot(document).items():
         (TARGET / path).parent.mkdir(parents=True, exist_ok=True)
         (TARGET / path).write_text(text)
         (TARGET / path).chmod(mode)
+
+
+def watch(argv: list[str]) -> None:
+    """Run curtin. What begins and ends is shown on the serial console, as subiquity shows it; all is logged."""
+    environment = {**os.environ, "PYTHONPATH": str(CURTIN)}
+    with (
+        subprocess.Popen(
+            argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+        Path("/dev/ttyS0").open("w") as serial,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith(("start: ", "finish: ")):
+                print(line.rstrip(), file=serial, flush=True)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, argv[:3])
 
 
 def mount_source(name: str) -> None:
@@ -62,6 +80,7 @@ def configuration(document: dict[str, Any]) -> dict[str, Any]:
     logs = "/var/log/installer"
     return {
         "storage": {"version": storage_version(), "config": actions(storage["config"])},
+        "reporting": {"builtin": {"type": "print"}},
         "swap": storage.get("swap", {}),
         "grub": storage.get("grub", {}),
         # 24.04 takes no other kernel where the source brings one.

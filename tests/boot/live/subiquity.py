@@ -23,6 +23,7 @@ DOCUMENT = Path("/autoinstall.yaml")
 COMBINED = Path("/run/cloud-init/combined-cloud-config.json")
 FROM_CLOUD = Path("/run/subiquity/cloud.autoinstall.yaml")
 ON_MEDIUM = Path("/cdrom/autoinstall.yaml")
+LOG = Path("/var/log/installer/subiquity-server-debug.log")
 INSTALL = Path(__file__).with_name("install.py")
 
 
@@ -40,7 +41,10 @@ def main() -> None:
         document = load(DOCUMENT)
         say("document", json.dumps(document))
         if INSTALL.exists():
-            subprocess.run(["systemd-cat", "python3", "-B", INSTALL], check=True)
+            LOG.parent.mkdir(parents=True, exist_ok=True)
+            with LOG.open("wb") as log:
+                argv = ["python3", "-B", str(INSTALL)]
+                subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             run(document["late-commands"])
     except Exception as error:
         say("error", f"{type(error).__name__}: {error}")
