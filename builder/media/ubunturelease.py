@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import resources
+from builder.distributions import ubuntu as distribution
 from builder.errors import BuilderError, Exit
 from builder.fetch import get_bytes
 from builder.run import run
 from builder.spec.netrules import http
 from builder.spec.sizes import RuleError
 
-CODENAMES = {"24.04": "noble", "26.04": "resolute"}  # those whose installer we know, oldest first
+# Those whose installer we know, oldest first.
+CODENAMES = {number: codename for codename, number in distribution.UBUNTU.numbers.items()}
 CURRENT = "BUILDER_UBUNTU_RELEASES"
 OLD = "BUILDER_UBUNTU_OLD_RELEASES"
 # The only place; the environment variables above come first.
