@@ -61,16 +61,23 @@ def test_models_are_held_to_the_manifest(
 
 
 @pytest.mark.parametrize(
-    ("active", "errors", "line"),
+    ("down", "errors", "line"),
     [
-        ("active", [], "builder-ready {plan}"),
-        ("failed", [], "builder-not-ready {plan}: builder-models.service: failed, tiny: damaged"),
-        ("active", ["no user"], "builder-not-ready {plan}: cloud-init: no user"),
-        ("active", None, "builder-not-ready {plan}: cloud-init: did not finish"),
+        ([], [], "builder-ready {plan}"),
+        (["ssh.service"], [], "builder-ready {plan}"),
+        (["ssh.socket"], [], "builder-ready {plan}"),
+        (["ssh.service", "ssh.socket"], [], "builder-not-ready {plan}: ssh.service: failed, its last line"),
+        (
+            ["builder-models.service"],
+            [],
+            "builder-not-ready {plan}: builder-models.service: failed, its last line",
+        ),
+        ([], ["no user"], "builder-not-ready {plan}: cloud-init: no user"),
+        ([], None, "builder-not-ready {plan}: cloud-init: did not finish"),
     ],
 )
 def test_the_node_says_ready_or_why_not(
-    node: Path, active: str, errors: list[str] | None, line: str, monkeypatch: pytest.MonkeyPatch
+    node: Path, down: list[str], errors: list[str] | None, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = load("ready")
     script.MANIFEST, script.CLOUD_INIT_RESULT = node / "manifest.json", node / "result.json"
@@ -79,8 +86,8 @@ def test_the_node_says_ready_or_why_not(
 
     def output(*command: str) -> str:
         if command[0] == "journalctl":
-            return "tiny: damaged"
-        return active if command[-1] == "builder-models.service" else "active"
+            return "its last line"
+        return "failed" if command[-1] in down else "active"
 
     said: list[str] = []
     monkeypatch.setattr(script, "output", output)
