@@ -164,6 +164,8 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
         raise SpecError(f"{cluster.name} with its lock", wrong)
     context = site_context(cluster, lock)
     site = (*render.overlay("site", context), *render.overlay(engines.of(cluster).overlay, context))
+    if cluster.base_iso:
+        site = (*site, *curtin_hooks())
     shared = seeds.user_data(cluster)
     made = {node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes}
     return Plan(
@@ -214,6 +216,11 @@ def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
         "engine": facts["engine"],
         "facts": facts,
     }
+
+
+def curtin_hooks() -> tuple[render.File, ...]:
+    """What the site layer brings for curtin: it runs on the live system, and does not stay on the node."""
+    return render.overlay("subiquity", {"live": autoinstall.LIVE})
 
 
 def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def configuration(document: dict[str, Any]) -> dict[str, Any]:
         "reporting": {"builtin": {"type": "print"}},
         "swap": storage.get("swap", {}),
         "grub": storage.get("grub", {}),
-        # 24.04 takes no other kernel where the source brings one.
-        "kernel": None,
+        # As 26.04 has it (24.04 may say null); where the node has hooks, it does not count.
+        "kernel": {"package": "linux-image-amd64", "remove": "existing"},
         "install": {
             "target": str(TARGET),
             "unmount": "disabled",
