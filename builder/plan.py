@@ -249,15 +249,20 @@ def disk(cluster: Cluster, node: Node) -> dict[str, Any]:
 
 
 def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int | None]:
-    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition."""
+    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition.
+
+    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted.
+    """
     wanted = cluster.storage
     need = sum(model.size for model in models)
     # ext4's own tables, and some air; an inode takes a MiB (installer/layout.py, models_need)
     fit = max(need + need // 20 + 64 * MIB, (2 * len(models) + 16) * MIB) if need else 0
+    besides = autoinstall.besides(wanted.layout, encrypted=wanted.luks is not None)
     return {
         "esp": ESP_SIZE,
         "root": None if wanted.root == "rest" else wanted.root,
         "models": {"rest": None, "fit": fit}[wanted.models] if isinstance(wanted.models, str) else wanted.models,
+        **({"besides": besides} if besides else {}),
     }
 
 
