@@ -77,7 +77,7 @@ def models_need(sizes: tuple[int, ...]) -> int:
 
 
 def need(storage: Storage, layer_bytes: int, model_sizes: tuple[int, ...] = ()) -> int:
-    """The smallest disk that :func:`plan`, or subiquity, accepts; in bytes. Raises InstallError as :func:`plan`."""
+    """The smallest disk that :func:`plan` or subiquity accepts, in bytes. Raises InstallError as :func:`plan`."""
     root, models = _sizes(storage, layer_bytes, model_sizes)
     return _EDGES + _BIOS + _up(storage.esp) + root + models + _up(storage.besides)
 
