@@ -165,7 +165,7 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
     context = site_context(cluster, lock)
     site = (*render.overlay("site", context), *render.overlay(engines.of(cluster).overlay, context))
     if cluster.base_iso:
-        site = (*site, *curtin_hooks())
+        site = (*site, *for_subiquity())
     shared = seeds.user_data(cluster)
     made = {node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes}
     return Plan(
@@ -218,8 +218,8 @@ def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     }
 
 
-def curtin_hooks() -> tuple[render.File, ...]:
-    """What the site layer brings for curtin: it runs on the live system, and does not stay on the node."""
+def for_subiquity() -> tuple[render.File, ...]:
+    """What the site layer brings for Ubuntu's installer to find; none of it stays on the node."""
     return render.overlay("subiquity", {"live": autoinstall.LIVE})
 
 

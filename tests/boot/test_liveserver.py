@@ -120,7 +120,7 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
 
 def with_hooks(todo: Plan) -> Plan:
     """The plan with what a node's layers bring where curtin installs it."""
-    site, layer = (*todo.site, *plan.curtin_hooks()), todo.layers[-1]
+    site, layer = (*todo.site, *plan.for_subiquity()), todo.layers[-1]
     inputs = {**layer.inputs, "files": [file.fingerprint for file in site]}
     return replace(todo, site=site, layers=(*todo.layers[:-1], replace(layer, inputs=inputs)))
 

@@ -27,7 +27,7 @@ def target(tmp_path: Path) -> Path:
     """A node whose layers are unpacked: its own fstab mounts nothing, as mmdebstrap leaves it."""
     root = tmp_path / "target"
     system.write(root / "etc/fstab", "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", 0o644)
-    for file in plan.curtin_hooks():
+    for file in plan.for_subiquity():
         render.write(file, root)
     return root
 
@@ -100,13 +100,13 @@ def test_only_nodes_that_curtin_installs_bring_it(media: str, brings: bool) -> N
         f'distribution: {{name: ubuntu, release: "26.04"}}\nmedia: {media}\n'
     )
     todo = plan.make(cluster, None)
-    assert (plan.curtin_hooks()[0] in todo.site) is brings
+    assert [file in todo.site for file in plan.for_subiquity()] == [brings, brings]
     assert any("/curtin/curtin-hooks" in check.argv for check in checks.wanted(todo)) is brings
 
 
 def test_curtin_runs_it_with_nothing_of_its_own(target: Path) -> None:
     """curtin starts it as a program of the live system's, found below the target."""
-    (script,) = plan.curtin_hooks()
+    script = next(file for file in plan.for_subiquity() if file.path.startswith("/curtin/"))
     assert (script.path, script.mode) == ("/curtin/curtin-hooks", 0o755)
     text = script.content.decode()
     assert text.startswith("#!/bin/sh\n")
@@ -114,6 +114,7 @@ def test_curtin_runs_it_with_nothing_of_its_own(target: Path) -> None:
     assert "exec env -i " in text
     assert text.endswith(f"python3 -B -m installer.{curthook.__name__.rpartition('.')[2]}\n")
     place.take_away(target)
+    assert not any((target / file.path[1:]).exists() for file in plan.for_subiquity())
     assert not (target / "curtin").exists()
 
 
