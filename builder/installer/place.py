@@ -23,11 +23,11 @@ from . import commands, disk, facts, failure, payload, pick, system
 from .console import Console, active_ttys
 from .model import InstallError, Manifest, Node
 
-# What subiquity and curtin leave beside the layers' files, as globs below the node's root, and what the layers bring
-# for them alone. A node of ours has its seed instead, takes its network from there, and has cloud-init look at it at
-# every boot. Sources: subiquity 24.04.4.1 and 26.04.1, models/subiquity.py (_cloud_init_files) and models/network.py
-# (render), subiquitycore/models/network.py; their curtin, commands/apt_config.py (apply_preserve_sources_list) and
-# net/__init__.py.
+# What subiquity and curtin leave beside the layers' files, as globs below the node's root, and what the layers
+# bring for them alone. A node of ours has its seed instead, takes its network from there, and has cloud-init look
+# at it at every boot. Sources: subiquity 24.04.4.1 and 26.04.1, models/subiquity.py (_cloud_init_files) and
+# models/network.py (render), subiquitycore/models/network.py; their curtin, commands/apt_config.py
+# (apply_preserve_sources_list) and net/__init__.py.
 NOT_OURS = (
     "etc/apt/sources.list.d/cdrom.sources",  # ours (overlays/subiquity)
     "etc/cloud/clean.d/99-installer",

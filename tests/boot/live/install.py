@@ -89,8 +89,8 @@ def mount_source(name: str) -> None:
 
 
 def configure_apt() -> None:
-    """As server/apt.py of 26.04.1 (configure_for_install) without a network: apt knows the medium alone, and has to
-    find its packages sound."""
+    """As server/apt.py of 26.04.1 (configure_for_install) without a network: apt knows the medium alone, and has
+    to find its packages sound."""
     (TREE / "cdrom").mkdir()
     apt = TREE / "etc/apt"
     for path in (apt / "sources.list", *apt.glob("sources.list.d/*.list"), *apt.glob("sources.list.d/*.sources")):
@@ -99,13 +99,10 @@ def configure_apt() -> None:
     if not (apt / "sources.list.d/cdrom.sources").exists():
         (apt / "sources.list").write_text("deb [check-date=no] file:///cdrom noble main restricted\n")
     shutil.rmtree(TREE / "var/lib/apt/lists")
-    for argv in (
-        ["mount", "--bind", "/cdrom", TREE / "cdrom"],
-        ["mount", "--bind", "/dev", TREE / "dev"],
-        ["chroot", TREE, "apt-get", "update"],
-        ["umount", TREE / "dev", TREE / "cdrom"],
-    ):
-        subprocess.run(argv, check=True)
+    for name in ("cdrom", "dev"):
+        subprocess.run(["mount", "--bind", f"/{name}", TREE / name], check=True)
+    subprocess.run(["chroot", TREE, "apt-get", "update"], check=True)
+    subprocess.run(["umount", TREE / "dev", TREE / "cdrom"], check=True)
 
 
 def configuration(document: dict[str, Any]) -> dict[str, Any]:
