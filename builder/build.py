@@ -9,10 +9,11 @@ from pathlib import Path
 from builder import console, hub, lock, plan
 from builder.apt import Package
 from builder.cache import Cache
+from builder.containers import archive, registry
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
-from builder.layers import base, engine, site
+from builder.layers import base, engine, images, site
 from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
@@ -47,6 +48,7 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
         todo = plan.make(cluster, pins)
         packages = fetch_packages(todo, cache)
         models = stage_models(todo, spec_path.parent, cache)
+        stage_images(todo, spec_path.parent, cache)
         stack = make_layers(todo, packages, cache)
         content = payload.make(todo, {layer.name: layer for layer in stack}, models)
         target = out / cluster.name / f"{cluster.name}.iso"
@@ -63,6 +65,8 @@ def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[
                 stack.append(base.make(todo, packages, cache))
             case "engine":
                 stack.append(engine.make(todo, layer, packages, cache))
+            case "images":
+                stack.append(images.make(todo, layer, cache))
             case "site":
                 stack.append(site.make(todo, stack[0], cache))
     return stack
@@ -161,6 +165,29 @@ def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
         with console.step(f"models: {len(missing)} files, {console.human(sum(missing.values()))} to fetch"):
             fetch(items, cache, title="models")
     return staged | {item.key: cache.blob(item.key) for item in items}
+
+
+def stage_images(todo: Plan, folder: Path, cache: Cache) -> None:
+    """The blobs of every container image come into the cache, held to the lock's digests.
+
+    Raises BuilderError (FETCH) if one is not what the lock says.
+    """
+    if all(
+        (cache.product(layer.name, layer.digest) / layer.file).exists()
+        for layer in todo.layers
+        if layer.name == "images"
+    ):
+        return
+    items: list[Item] = []
+    for wanted, image in zip(todo.cluster.images, todo.images, strict=True):
+        if wanted.path is not None:
+            archive.take_out(folder / wanted.path, image, cache)
+        else:
+            items += registry.items(image)
+    missing = {item.key: item.size or 0 for item in items if not cache.blob(item.key).exists()}
+    if missing:
+        with console.step(f"images: {len(missing)} blobs, {console.human(sum(missing.values()))} to fetch"):
+            fetch(items, cache, title="images")
 
 
 def _unchanged(path: Path, model: LockedModel) -> Path:

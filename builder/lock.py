@@ -17,6 +17,9 @@ from typing import Any
 from builder import apt, engines, hub, mirror
 from builder.cache import Cache
 from builder.console import bar
+from builder.containers import archive, registry
+from builder.containers import manifest as containers
+from builder.containers.manifest import LockedImage
 from builder.distributions import Distribution, distribution, source_of_packages
 from builder.engines.kind import Part
 from builder.errors import BuilderError, Exit
@@ -24,7 +27,7 @@ from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
 from builder.media import baseiso
 from builder.media.baseiso import LockedIso
-from builder.spec.model import Cluster, Model
+from builder.spec.model import Cluster, Image, Model
 
 FORMAT = 1
 
@@ -47,7 +50,7 @@ class Lock:
     """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive.
 
     ``engine``: the packages of the engine's part, if it has one. ``commits``: model's name → commit, for models
-    that are repositories. ``iso``: the base of a remastered medium.
+    that are repositories. ``iso``: the base of a remastered medium. ``images``: the container images.
     """
 
     asks: Mapping[str, Any]
@@ -57,6 +60,7 @@ class Lock:
     engine: tuple[apt.Package, ...] = ()
     commits: Mapping[str, str] = field(default_factory=dict)
     iso: LockedIso | None = None
+    images: tuple[LockedImage, ...] = ()
 
     @property
     def files(self) -> dict[str, int]:
@@ -67,7 +71,7 @@ class Lock:
 def target_of(cluster: Cluster) -> Distribution:
     """The release that a cluster's nodes run."""
     wanted = cluster.distribution
-    return distribution(wanted.name, wanted.release, wanted.kernel, cluster.storage.features)
+    return distribution(wanted.name, wanted.release, wanted.kernel, cluster.features)
 
 
 def asks_of(cluster: Cluster) -> dict[str, Any]:
@@ -82,6 +86,8 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
         "models": {model.name: _source(model) for model in cluster.models},
         "engine": _part(cluster),
         "base_iso": _base_iso(cluster),
+        # None where there is none, as in the locks of old.
+        "images": [_image(image) for image in cluster.images] or None,
     }
 
 
@@ -101,6 +107,10 @@ def base_iso_of(cluster: Cluster) -> baseiso.BaseIso | None:
     """The ISO that the spec remasters, if it does."""
     base = cluster.base_iso
     return baseiso.BaseIso(base.release, base.url, base.path, base.sha256) if base else None
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return image.model_dump(mode="json", exclude_none=True)
 
 
 def _source(model: Model) -> str | dict[str, Any] | None:
@@ -129,7 +139,8 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     engine = apt.resolve_part(_source_of(part), mirror_of_engine(cluster), part.names) if part else ()
     base = base_iso_of(cluster)
     iso = baseiso.resolve(base, spec.parent, cache) if base else None
-    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits, iso)
+    images = resolve_images(cluster, spec.parent, cache)
+    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits, iso, images)
 
 
 def mirror_of(cluster: Cluster) -> mirror.Mirror:
@@ -170,6 +181,7 @@ def load(path: Path) -> Lock:
             engine=tuple(apt.Package(**entry) for entry in data["engine"]),
             commits=dict(data.get("commits", {})),
             iso=LockedIso(**data["iso"]) if data["iso"] else None,
+            images=tuple(containers.of_json(entry) for entry in data.get("images", [])),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BuilderError(
@@ -200,6 +212,7 @@ def to_json(lock: Lock) -> dict[str, Any]:
         "models": [dataclasses.asdict(model) for model in lock.models],
         "commits": dict(lock.commits),
         "iso": dataclasses.asdict(lock.iso) if lock.iso else None,
+        "images": [dataclasses.asdict(image) for image in lock.images],
         "engine": [dataclasses.asdict(package) for package in lock.engine],
         "packages": [dataclasses.asdict(package) for package in lock.packages],
     }
@@ -265,6 +278,19 @@ def resolve_models(cluster: Cluster, base: Path, cache: Cache) -> tuple[tuple[Lo
             commits[model.name], found = _identify_repo(model, cache)
             files += found
     return tuple(files), commits
+
+
+def resolve_images(cluster: Cluster, base: Path, cache: Cache) -> tuple[LockedImage, ...]:
+    """Every container image, in the order of the spec: from its archive, else from its registry.
+
+    Raises BuilderError: a registry that refuses or is out of reach (FETCH), an image that cannot be used (SPEC).
+    """
+    return tuple(
+        archive.identify(base / image.path, image.ref, image.digest)
+        if image.path
+        else registry.resolve(image.ref, image.digest, cache)
+        for image in cluster.images
+    )
 
 
 def _identify_repo(model: Model, cache: Cache) -> tuple[str, list[LockedModel]]:

@@ -32,4 +32,6 @@ UBUNTU = Family(
         "locales",
         "lsb-release",
     ),
+    # Its docker.io holds Docker's command line as well (Ubuntu's docker.io-app, debian/control of 24.04).
+    features={"docker": ("apparmor", "docker.io")},
 )

@@ -59,6 +59,8 @@ WORDS = {
     "variable": "variable name",
     "local_path": "path",
     "sha256": "64 hex digits",
+    "image": "`HOST/NAME:TAG`",
+    "digest": "`sha256:` and 64 hex digits",
     "console": "console",
     "countdown": "0 to 300",
     "volume": "label",
