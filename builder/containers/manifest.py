@@ -35,8 +35,8 @@ class Blob:
 class LockedImage:
     """An image that is pinned.
 
-    ``name``: as in the spec. ``digest``: in hex, of the document that its tag or the spec's digest means, which may
-    be an index of several platforms. The rest is our platform's.
+    ``name``: as in the spec. ``digest``: in hex, of the document that its tag or the spec's digest means, which
+    may be an index of several platforms. The rest is our platform's.
     """
 
     name: str

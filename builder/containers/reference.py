@@ -1,7 +1,8 @@
 """What an image is called: ``HOST[:PORT]/NAME:TAG``. Pure.
 
 The grammar is that of github.com/distribution/reference (``regexp.go``). A name is written whole, registry and
-tag included: which registry a short name means is a setting of whoever runs it, and must not decide what a node gets.
+tag included: which registry a short name means is a setting of whoever runs it, and must not decide what a node
+gets.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Images of a registry, through the fetch door, every byte by its digest.
 
 Facts: the OCI distribution spec (``GET /v2/NAME/manifests/REFERENCE`` and ``/v2/NAME/blobs/DIGEST``), and the
-tokens that are wanted even for public images (distribution's docs/spec/auth/token.md): the registry answers 401 and
-names a realm, which gives a token to anybody.
+tokens that are wanted even for public images (distribution's docs/spec/auth/token.md): the registry answers 401
+and names a realm, which gives a token to anybody.
 """
 
 from __future__ import annotations
