@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import console, hub, lock, plan
+from builder import console, engines, hub, lock, plan, source, wheels
 from builder.apt import Package
 from builder.cache import Cache
-from builder.containers import archive, registry
+from builder.containers import staging
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
@@ -18,7 +18,7 @@ from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
 from builder.mirror import Mirror
-from builder.plan import Plan
+from builder.plan import Layer, Plan
 from builder.spec.load import load
 from builder.spec.model import Cluster
 from builder.spec.warnings import warnings
@@ -46,7 +46,7 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
     with cache.locked():
         pins = locked(cluster, spec_path, cache)
         todo = plan.make(cluster, pins)
-        packages = fetch_packages(todo, cache)
+        packages = fetch_packages(todo, cache) | fetch_python(todo, spec_path.parent, cache)
         models = stage_models(todo, spec_path.parent, cache)
         stage_images(todo, spec_path.parent, cache)
         stack = make_layers(todo, packages, cache)
@@ -106,15 +106,16 @@ def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = Fa
     return pins
 
 
-def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
+def fetch_packages(todo: Plan, cache: Cache) -> dict[str, Path]:
     """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
-    sources = {"base": (todo.lock.packages, lock.mirror_of), "engine": (todo.lock.engine, lock.mirror_of_engine)}
+    engine = (*todo.lock.engine, *todo.lock.tools)
+    sources = {"base": (todo.lock.packages, lock.mirror_of), "engine": (engine, lock.mirror_of_engine)}
     items: list[Item] = []
     origins: list[str] = []
     for layer in todo.layers:
         packages, mirror_of = sources.get(layer.name, ((), None))
-        if mirror_of is None or (cache.product(layer.name, layer.digest) / layer.file).exists():
+        if mirror_of is None or layer_of(cache, layer).exists():
             continue
         mirror = mirror_of(todo.cluster)
         origins += [mirror.origin] if mirror.origin not in origins else []
@@ -124,6 +125,28 @@ def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
     missing = sum(item.size or 0 for item in items if not cache.blob(item.key).exists())
     with console.step(f"packages: {console.human(missing)} to fetch, from {' and '.join(origins)}"):
         return fetch(items, cache, title="packages")
+
+
+def fetch_python(todo: Plan, folder: Path, cache: Cache) -> dict[str, Path]:
+    """The engine's Python packages and sources by sha256, if its layer is still to be made.
+
+    ``folder`` is the spec's. Raises BuilderError (FETCH) if something is not what the lock says.
+    """
+    pins = todo.lock
+    part = engines.of(todo.cluster).part(todo.cluster)
+    waiting = [layer for layer in todo.layers if layer.name == "engine" and not layer_of(cache, layer).exists()]
+    if pins is None or part is None or part.python is None or not waiting:
+        return {}
+    known = {source.name: source for source in (part.recipe.sources if part.recipe else ())}
+    found = {pin.sha256: source.obtain(known[pin.name], pin, folder, cache) for pin in pins.sources}
+    missing = sum(wheel.size for wheel in pins.wheels if not cache.blob(wheel.sha256).exists())
+    with console.step(f"Python packages: {console.human(missing)} to fetch"):
+        return found | wheels.fetch(pins.wheels, cache, python=part.python, torch=pins.torch)
+
+
+def layer_of(cache: Cache, layer: Layer) -> Path:
+    """Where a layer's squashfs is, or would be."""
+    return cache.product(layer.name, layer.digest) / layer.file
 
 
 def _package_item(package: Package, mirror: Mirror) -> Item:
@@ -168,22 +191,13 @@ def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
 
 
 def stage_images(todo: Plan, folder: Path, cache: Cache) -> None:
-    """The blobs of every container image come into the cache, held to the lock's digests.
+    """Every container image's blobs come into the cache, held to the lock's digests, if their layer is to be made.
 
     Raises BuilderError (FETCH) if one is not what the lock says.
     """
-    if all(
-        (cache.product(layer.name, layer.digest) / layer.file).exists()
-        for layer in todo.layers
-        if layer.name == "images"
-    ):
+    if all(layer_of(cache, layer).exists() for layer in todo.layers if layer.name == "images"):
         return
-    items: list[Item] = []
-    for wanted, image in zip(todo.cluster.images, todo.images, strict=True):
-        if wanted.path is not None:
-            archive.take_out(folder / wanted.path, image, cache)
-        else:
-            items += registry.items(image)
+    items = staging.obtain(todo.cluster.images, todo.images, folder, cache)
     missing = {item.key: item.size or 0 for item in items if not cache.blob(item.key).exists()}
     if missing:
         with console.step(f"images: {len(missing)} blobs, {console.human(sum(missing.values()))} to fetch"):

@@ -131,6 +131,8 @@ class Plan:
                 }
                 for p in ((*self.lock.packages, *self.lock.engine) if self.lock else ())
             ],
+            "wheels": [dataclasses.asdict(wheel) for wheel in (self.lock.wheels if self.lock else ())],
+            "sources": [dataclasses.asdict(source) for source in (self.lock.sources if self.lock else ())],
             "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in self.models],
             "images": [{"name": i.name, "digest": i.digest, "size": i.size} for i in self.images],
             "storage": storage(self.cluster, self.models),
@@ -292,13 +294,20 @@ def _layers(cluster: Cluster, lock: Lock | None, site: tuple[render.File, ...]) 
 def _engine(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
     """The engine's programs, where it has any that are not the node's own packages."""
     kind = engines.of(cluster)
-    if kind.part is None:
+    part = kind.part(cluster)
+    if part is None:
         return None
+    code = ("layers/engine.py", "layers/squashfs.py")
     return {
-        "code": code_digest("layers/engine.py", "layers/squashfs.py"),
-        "part": dataclasses.asdict(kind.part),
+        "code": code_digest(
+            *code, *(("layers/python.py", "layers/fromsource.py", "wheels.py") if part.python else ())
+        ),
+        "part": dataclasses.asdict(part),
         "smoke": kind.smoke,
         "packages": [package.sha256 for package in lock.engine] if lock else None,
+        "wheels": [wheel.sha256 for wheel in lock.wheels] if lock else None,
+        "tools": [package.sha256 for package in lock.tools] if lock else None,
+        "sources": [source.sha256 for source in lock.sources] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }
 

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import requests
 
-from builder import apt, lock, mirror
+from builder import apt, mirror
 from builder.cache import Cache, default_root
+from builder.containers import staging
 from builder.distributions import distribution, source_of_packages
 from builder.fetch import Item, fetch
 from builder.run import run
@@ -191,4 +192,5 @@ def guarded() -> Iterator[Guarded]:
 def images(cache: Cache, folder: Path, text: str) -> tuple[Any, ...]:
     """What the lock pins for the images of a spec."""
     head = "name: demo\nnetwork: {subnet: 10.77.0.0/24}\nnodes: [{name: node1, match: {serial: A}}]\n"
-    return lock.resolve_images(loads(f"{head}runtime: docker\nimages:\n{text}", base=folder), folder, cache)
+    cluster = loads(f"{head}runtime: docker\nimages:\n{text}", base=folder)
+    return tuple(staging.pin(image, folder, cache) for image in cluster.images)
