@@ -49,6 +49,7 @@ WORDS = {
     "http": "URL",
     "archive": "URL",
     "package": "package names",
+    "requirement": "requirements",
     "release": "text",
     "base_release": "text",
     "file_name": "file name",

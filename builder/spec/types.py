@@ -75,6 +75,7 @@ Layers = Annotated[
 Url = Annotated[str, AfterValidator(netrules.http), _string(netrules.HTTP)]
 Archive = Annotated[str, AfterValidator(netrules.archive), _string(netrules.HTTP)]
 Package = Annotated[str, AfterValidator(rules.package), _string(rules.PACKAGE)]
+Requirement = Annotated[str, AfterValidator(rules.requirement), _string(rules.REQUIREMENT)]
 Release = Annotated[str, AfterValidator(rules.release), _string(r"^([a-z]+|[0-9]+(\.[0-9]+)?)$")]
 BaseRelease = Annotated[str, AfterValidator(rules.base_release), _string(r"^([a-z]+|[0-9]+\.[0-9]+)$")]
 FileName = Annotated[str, AfterValidator(rules.file_name), _string(rules.FILE_NAME)]
