@@ -239,13 +239,16 @@ def security_has_its_mirror(cluster: Cluster) -> Iterator[Finding]:
         yield Finding(path, "is given without mirror", hint, (("distribution", "mirror"),))
 
 
+def images_have_a_runtime(cluster: Cluster) -> Iterator[Finding]:
+    if cluster.images and cluster.runtime == "none":
+        hint = "write runtime: docker, or leave the images out"
+        yield Finding(("images",), "nothing runs containers on these nodes", hint, (("runtime",),))
+    pairs = ((("images", i, "ref"), image.ref) for i, image in enumerate(cluster.images) if image)
+    yield from _twice(pairs, lambda name, _first: f"{name} is given twice")
+
+
 def engine_fits(cluster: Cluster) -> Iterator[Finding]:
-    kind, name = engines.of(cluster), cluster.distribution.name
-    yield from kind.check(cluster, None)
-    if kind.part is not None and kind.part.distribution != name:
-        message = f"{kind.name} is taken from {kind.part.distribution}'s packages, and the nodes are to run {name}"
-        hint = f"write distribution.name: {kind.part.distribution}, or engine: none"
-        yield Finding(("engine",), message, hint, (("distribution", "name"),))
+    yield from engines.of(cluster).check(cluster, None)
     taken = engines.ports(cluster)
     for count, port in enumerate(taken):
         first, _, last = port.ports.partition("-")
@@ -278,6 +281,7 @@ CHECKS: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
     openings_differ,
     ssh_has_its_own_key,
     security_has_its_mirror,
+    images_have_a_runtime,
     engine_fits,
 )
 
