@@ -29,7 +29,9 @@ from .model import InstallError, Manifest, Node
 # models/network.py (render), subiquitycore/models/network.py; their curtin, commands/apt_config.py
 # (apply_preserve_sources_list) and net/__init__.py.
 NOT_OURS = (
-    "etc/apt/sources.list.d/cdrom.sources",  # ours (overlays/subiquity)
+    # Ours, for the installer alone (overlays/subiquity).
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/cdrom.sources",
     "etc/cloud/clean.d/99-installer",
     "etc/cloud/cloud-init.disabled",
     "etc/cloud/cloud.cfg.d/20-disable-cc-dpkg-grub.cfg",
