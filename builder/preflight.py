@@ -110,16 +110,18 @@ def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Prefl
 
 
 def _medium(cluster: Cluster, lock: Lock, layers: int, least: int) -> Row:
-    """A file that two models share is on the medium once."""
+    """A file that two models share is on the medium once. Ubuntu's ISO is there whole."""
     blobs = sum({model.sha256: model.size for model in lock.models}.values())
+    ubuntu = lock.iso.size if lock.iso else 0
+    notes = (("Ubuntu's ISO", ubuntu), ("models", blobs))
     return Row(
         "medium",
-        layers + BOOT + blobs,
+        layers + (ubuntu or BOOT) + blobs,
         cluster.media.stick_size,
-        least + blobs,
+        least + ubuntu + blobs,
         "media.stick_size",
         "take a larger stick, or fewer models",
-        f"models {human(blobs)}" if blobs else "",
+        ", ".join(f"{what} {human(size)}" for what, size in notes if size),
     )
 
 
