@@ -66,6 +66,8 @@ def wanted(plan: Plan) -> Iterator[Check]:
     yield Check("site: /etc/nftables.conf", ("nft", "--check", "--file", "/etc/nftables.conf"), of_site=True)
     yield Check("site: /etc/ssh/sshd_config", ("/usr/sbin/sshd", "-G"), of_site=True)
     yield Check("site: /etc/default/grub", ("sh", "-eu", "/etc/default/grub"), of_site=True)
+    if plan.cluster.base_iso:
+        yield Check("site: /curtin/curtin-hooks", ("sh", "-n", "/curtin/curtin-hooks"), of_site=True)
     # A drop-in is read with its unit.
     units = sorted(
         file.path

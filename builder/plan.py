@@ -172,6 +172,8 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
         raise SpecError(f"{cluster.name} with its lock", wrong)
     context = site_context(cluster, lock)
     site = tuple(file for name in overlays(cluster) for file in render.overlay(name, context))
+    if cluster.base_iso:
+        site = (*site, *for_subiquity())
     shared = seeds.user_data(cluster)
     made = {node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes}
     return Plan(
@@ -230,6 +232,11 @@ def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     }
 
 
+def for_subiquity() -> tuple[render.File, ...]:
+    """What the site layer brings for Ubuntu's installer to find; none of it stays on the node."""
+    return render.overlay("subiquity", {"live": autoinstall.LIVE})
+
+
 def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """What every node knows of its cluster: ``/etc/builder/cluster.json``."""
     kind = engines.of(cluster)
@@ -256,15 +263,20 @@ def disk(cluster: Cluster, node: Node) -> dict[str, Any]:
 
 
 def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int | None]:
-    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition."""
+    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition.
+
+    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted.
+    """
     wanted = cluster.storage
     need = sum(model.size for model in models)
     # ext4's own tables, and some air; an inode takes a MiB (installer/layout.py, models_need)
     fit = max(need + need // 20 + 64 * MIB, (2 * len(models) + 16) * MIB) if need else 0
+    besides = autoinstall.besides(wanted.layout, encrypted=wanted.luks is not None)
     return {
         "esp": ESP_SIZE,
         "root": None if wanted.root == "rest" else wanted.root,
         "models": {"rest": None, "fit": fit}[wanted.models] if isinstance(wanted.models, str) else wanted.models,
+        **({"besides": besides} if besides else {}),
     }
 
 

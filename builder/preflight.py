@@ -89,7 +89,7 @@ def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Prefl
         layers = least = layer_bytes
     sizes = tuple(model.size for model in lock.models)
     planned = plan.storage(cluster, lock.models)
-    storage = Storage(plan.ESP_SIZE, planned["root"], planned["models"])
+    storage = Storage(plan.ESP_SIZE, planned["root"], planned["models"], planned.get("besides") or 0)
     engine = engines.of(cluster).minimum(cluster, lock.files)
     images = _images(lock)
     rows = [

@@ -1,8 +1,7 @@
 """Dask: a scheduler on the head, a worker on every node, for work that is no language model.
 
-Facts: distributed's cli/dask_scheduler.py, cli/dask_worker.py and http/scheduler/json.py; measured ones are in
-docs/engines.md. Whoever reaches the scheduler runs what he likes as the workers' user, so it is open to the
-cluster's subnet only.
+Facts: distributed's cli/dask_scheduler.py, cli/dask_worker.py, http/scheduler/json.py. Measured: docs/engines.md.
+Whoever reaches the scheduler runs what he likes as the workers' user, so it is open to the cluster's subnet only.
 """
 
 from __future__ import annotations
