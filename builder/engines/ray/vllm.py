@@ -1,9 +1,9 @@
 """vLLM on Ray: one OpenAI endpoint on the head, a model over the GPUs of all nodes.
 
-Facts: vLLM's docs/serving/parallelism_scaling.md: tensor parallel within a node, pipeline parallel across nodes, Ray
-as the executor. Its processes and NCCL's listen on ports that the kernel picks, so the kernel's range is made small
-and opened to the cluster's subnet. Triton compiles at run time and calls a C compiler. No GPU was at hand: what is
-here was rendered and checked, and never run.
+Facts: vLLM's docs/serving/parallelism_scaling.md: tensor parallel within a node, pipeline parallel across nodes,
+Ray as the executor. Its processes and NCCL's listen on ports that the kernel picks, so the kernel's range is made
+small and opened to the cluster's subnet. Triton compiles at run time and calls a C compiler. No GPU was at hand:
+what is here was rendered and checked, and never run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from builder.engines.kind import Files, Finding, Port
+from builder.gpu import stack_of
 from builder.spec import types as t
 from builder.spec.section import Section
 
@@ -70,13 +71,18 @@ def check(wanted: Vllm, cluster: Cluster, files: Files) -> list[Finding]:
     if cluster.gpu is None:
         hint = "add the gpu section, or leave vllm out"
         found.append(Finding(path, "vLLM needs GPUs, and the spec has no gpu section", hint, (("gpu",),)))
+    elif (stack := stack_of(cluster)) and stack.cuda != CUDA:
+        message = f"vLLM's packages are made for {CUDA}, and the nodes have {stack.cuda or 'no CUDA'}"
+        found.append(Finding(path, message, "see gpu.driver and gpu.cuda", (("gpu",),)))
     folders = [model.name for model in cluster.models if model and model.repo]
     if wanted.model and wanted.model not in folders:
         there = f"repositories: {', '.join(folders)}" if folders else "add a repository to models"
         found.append(Finding((*path, "model"), f"no repository among models is called {wanted.model}", there))
     elif wanted.model and files is not None:
         mine = [name for name in files if name.startswith(f"{wanted.model}/")]
-        lacking = [name for name in ("config.json", "tokenizer_config.json") if f"{wanted.model}/{name}" not in mine]
+        lacking = [
+            name for name in ("config.json", "tokenizer_config.json") if f"{wanted.model}/{name}" not in mine
+        ]
         if not any(name.endswith(FORMATS) for name in mine):
             lacking.append("*.safetensors")
         if lacking:
