@@ -1,9 +1,9 @@
 """Ray: tasks and actors on every node, and if asked for, one model served over all of them by vLLM.
 
-Facts: Ray's python/ray/scripts/scripts.py (``ray start``), its documented ports (ray-core/configure.html) and
-what was measured with 2.60 in network namespaces (docs/engines.md). Without a token, whoever reaches a port of Ray's
-runs what he likes as Ray's user; so every port is open to the cluster's subnet only, and the dashboard, which takes
-jobs as well, to those that the spec names.
+Facts: Ray's python/ray/scripts/scripts.py (``ray start``), its documented ports (ray-core/configure.html); what
+was measured is in docs/engines.md. Without a token, whoever reaches a port of Ray's runs what he likes as its user;
+so every port is open to the cluster's subnet only, and the dashboard, which takes jobs as well, to those that the
+spec names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PREFIX = "/opt/ray"
 PYTHON = "3.13"
 OWN = ("ray[default]>=2.60",)  # with the dashboard
 MIB = 1 << 20
-# Measured at rest: 630 MiB the head with its dashboard, 215 MiB any other node; tasks and object store come on top.
+# Measured at rest: 630 MiB the head with its dashboard, 215 MiB other nodes; tasks and object store come on top.
 MEMORY = 700 * MIB
 # Beside the head's own port: what every node listens on, each one further.
 DOORS = (
