@@ -102,6 +102,7 @@ def facts(cluster: Cluster, _files: Files) -> dict[str, Any]:
         "scheduler": {"address": str(cluster.node(first).address), "port": wanted.port},
         "dashboard": {"port": wanted.dashboard_port},
         "worker": {"port": wanted.worker_port, "threads": wanted.threads},
+        "gpus": cluster.gpu.count if cluster.gpu else 0,
         "prefix": PREFIX,
         "units": {"head": ["dask-scheduler.service", "dask-worker.service"], "worker": ["dask-worker.service"]},
     }

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from builder import engines
 from builder.distributions import codename_of, distribution, kernels
 from builder.errors import BuilderError
+from builder.gpu.check import gpu_fits
 from builder.spec.finding import Finding, Keys
 from builder.spec.model import Cluster, Disk, Opening
 from builder.spec.sizes import format_size
@@ -283,6 +284,7 @@ CHECKS: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
     security_has_its_mirror,
     images_have_a_runtime,
     engine_fits,
+    gpu_fits,
 )
 
 _KINDS = {"mac": "MAC address", "serial": "serial number", "uuid": "UUID"}

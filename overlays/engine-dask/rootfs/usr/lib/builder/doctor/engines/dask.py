@@ -46,7 +46,7 @@ def members(cluster, look):
     look.ask_all([name for name in names if name != head])
     try:
         listed = running(cluster, look)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return dict.fromkeys(names, f"the scheduler on {head} does not answer ({error})")
     return {name: _complaint(cluster, look, name, listed) for name in names}
 
@@ -57,7 +57,7 @@ def mend(_cluster, _look):
 
 
 def running(cluster, look):
-    """The names of the workers that the scheduler counts. Raises OSError, ValueError, LookupError or TypeError."""
+    """The names of the workers that the scheduler counts. Raises OSError, or what another answer makes."""
     engine = cluster["engine"]
     reply = look.get(engine["head"], int(engine["dashboard"]["port"]), "/json/identity.json")
     if reply.status != 200:
