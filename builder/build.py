@@ -11,7 +11,7 @@ from builder.cache import Cache
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
-from builder.layers import base, engine, site
+from builder.layers import base, engine, gpu, site
 from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
@@ -45,20 +45,22 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
         todo = plan.make(cluster, pins)
         packages = fetch_packages(todo, cache)
         models = stage_models(todo, spec_path.parent, cache)
-        stack = make_layers(todo, packages, cache)
+        stack = make_layers(todo, spec_path.parent, packages, cache)
         content = payload.make(todo, {layer.name: layer for layer in stack}, models)
         target = out / cluster.name / f"{cluster.name}.iso"
         write_medium(todo, spec_path.parent, stack, content, target, cache)
     return finished(target, todo)
 
 
-def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
-    """The squashfs of every layer, lowest first, each checked before it is used."""
+def make_layers(todo: Plan, folder: Path, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
+    """The squashfs of every layer, lowest first, each checked before it is used; ``folder`` is the spec's."""
     stack: list[Path] = []
     for layer in todo.layers:
         match layer.name:
             case "base":
                 stack.append(base.make(todo, packages, cache))
+            case "gpu":
+                stack.append(gpu.make(todo, layer, stack[0], folder, packages, cache))
             case "engine":
                 stack.append(engine.make(todo, layer, packages, cache))
             case "site":
@@ -103,7 +105,7 @@ def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = Fa
 def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
     """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
-    of_layer = {"base": todo.lock.packages, "engine": todo.lock.engine}
+    of_layer = {"base": todo.lock.packages, "gpu": todo.lock.gpu, "engine": todo.lock.engine}
     wanted = [
         package
         for layer in todo.layers

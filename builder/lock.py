@@ -10,17 +10,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from builder import apt, engines, hub, mirror
+from builder import apt, engines, gpu, hub, mirror
 from builder.cache import Cache
 from builder.console import bar
 from builder.distributions import Distribution, distribution, other_release
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
+from builder.gpu import packages as gpu_packages
 from builder.media import baseiso
 from builder.media.baseiso import LockedIso
 from builder.spec.model import Cluster, Model
@@ -46,7 +47,8 @@ class Lock:
     """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive.
 
     ``engine``: the packages of the engine's part, if it has one. ``commits``: model's name → commit, for models
-    that are repositories. ``iso``: the base of a remastered medium.
+    that are repositories. ``iso``: the base of a remastered medium. ``gpu``: the packages of the root in which
+    the driver's modules are compiled; empty where none are.
     """
 
     asks: Mapping[str, Any]
@@ -56,6 +58,7 @@ class Lock:
     engine: tuple[apt.Package, ...] = ()
     commits: Mapping[str, str] = field(default_factory=dict)
     iso: LockedIso | None = None
+    gpu: tuple[apt.Package, ...] = ()
 
     @property
     def files(self) -> dict[str, int]:
@@ -66,7 +69,13 @@ class Lock:
 def target_of(cluster: Cluster) -> Distribution:
     """The release that a cluster's nodes run."""
     wanted = cluster.distribution
-    return distribution(wanted.name, wanted.release, wanted.kernel, cluster.storage.features)
+    target = distribution(wanted.name, wanted.release, wanted.kernel, cluster.storage.features)
+    choice = gpu.choice_of(cluster)
+    if choice is None:
+        return target
+    packages = sorted({*target.packages, *gpu_packages.on_node(choice, target.kernel)})
+    components = (*target.components, *choice.archive.components)
+    return replace(target, components=components, packages=tuple(packages))
 
 
 def asks_of(cluster: Cluster) -> dict[str, Any]:
@@ -80,6 +89,7 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
         "packages": sorted({*target.packages, *cluster.distribution.packages}),
         "models": {model.name: _source(model) for model in cluster.models},
         "engine": _part(cluster),
+        "gpu": _modules(cluster),
         "base_iso": _base_iso(cluster),
     }
 
@@ -87,6 +97,12 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
 def _part(cluster: Cluster) -> dict[str, Any] | None:
     part = engines.of(cluster).part
     return {"release": part.release, "packages": sorted(part.names)} if part else None
+
+
+def _modules(cluster: Cluster) -> dict[str, Any] | None:
+    """What the root is for in which modules are compiled; the kernels are the node's own."""
+    choice = gpu.choice_of(cluster)
+    return {"source": choice.modules.source} if choice and choice.compiled else None
 
 
 def _base_iso(cluster: Cluster) -> dict[str, Any] | None:
@@ -126,7 +142,21 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     engine = apt.resolve_part(other_release(target, part.release), mirror_of(cluster), part.names) if part else ()
     base = base_iso_of(cluster)
     iso = baseiso.resolve(base, spec.parent, cache) if base else None
-    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits, iso)
+    modules = _resolve_modules(cluster, target, resolution)
+    return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits, iso, modules)
+
+
+def _resolve_modules(
+    cluster: Cluster, target: Distribution, resolution: apt.Resolution
+) -> tuple[apt.Package, ...]:
+    """The packages of the root that compiles the driver's modules; none where nothing is compiled."""
+    choice = gpu.choice_of(cluster)
+    if choice is None or not choice.compiled:
+        return ()
+    names = gpu_packages.to_compile(choice, [package.name for package in resolution.packages])
+    found = apt.resolve_part(target, mirror_of(cluster), names)
+    # Headers depend on the kernel's image, which the node has and the compiler does not read.
+    return tuple(package for package in found if not gpu_packages.kernels([package.name]))
 
 
 def mirror_of(cluster: Cluster) -> mirror.Mirror:
@@ -154,6 +184,7 @@ def load(path: Path) -> Lock:
             engine=tuple(apt.Package(**entry) for entry in data["engine"]),
             commits=dict(data.get("commits", {})),
             iso=LockedIso(**data["iso"]) if data["iso"] else None,
+            gpu=tuple(apt.Package(**entry) for entry in data.get("gpu", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BuilderError(
@@ -166,9 +197,9 @@ def load(path: Path) -> Lock:
 def save(lock: Lock, path: Path) -> None:
     """Write a lock, complete or not at all, one package a line so that a diff shows what moved."""
     data = to_json(lock)
-    lists = {name: data.pop(name) for name in ("engine", "packages")}
+    lists = {name: data.pop(name) for name in ("engine", "gpu", "packages")}
     text = json.dumps(data, indent=1).removesuffix("\n}")
-    for name in ("engine", "packages"):
+    for name in ("engine", "gpu", "packages"):
         entries = ",\n  ".join(json.dumps(entry) for entry in lists[name])
         text += f',\n "{name}": [\n  {entries}\n ]'
     text += "\n}\n"
@@ -185,6 +216,7 @@ def to_json(lock: Lock) -> dict[str, Any]:
         "commits": dict(lock.commits),
         "iso": dataclasses.asdict(lock.iso) if lock.iso else None,
         "engine": [dataclasses.asdict(package) for package in lock.engine],
+        "gpu": [dataclasses.asdict(package) for package in lock.gpu],
         "packages": [dataclasses.asdict(package) for package in lock.packages],
     }
 

@@ -19,6 +19,7 @@ from builder import autoinstall, engines, firewall, render, seeds
 from builder.canonical import code_digest, digest, resource_digest
 from builder.distributions import Distribution
 from builder.errors import Mistake, SpecError
+from builder.gpu import content as gpu
 from builder.lock import Lock, LockedModel, belongs, target_of
 from builder.spec.model import Cluster, Node
 from builder.spec.read import dotted
@@ -79,6 +80,11 @@ class Plan:
     @property
     def base(self) -> Layer:
         return self.layers[0]
+
+    @property
+    def base_files(self) -> tuple[render.File, ...]:
+        """What the base layer has of ours."""
+        return base_files(self.cluster)
 
     @property
     def epoch(self) -> int:
@@ -263,13 +269,24 @@ def _serial(cluster: Cluster) -> Console | None:
 
 def _layers(cluster: Cluster, lock: Lock | None, site: tuple[render.File, ...]) -> tuple[Layer, ...]:
     """The stack, lowest first. The names grow by a word a layer, which is how Ubuntu's installer stacks them."""
-    engine = _engine(cluster, lock)
-    below = [_base(cluster, lock), *([engine] if engine else [])]
+    base = _base(cluster, lock)
+    driver = _gpu(cluster, lock, base)
+    engine = _engine(cluster, lock, (driver or base).file.removesuffix(".squashfs"))
+    below = [base, *([driver] if driver else []), *([engine] if engine else [])]
     stem = below[-1].file.removesuffix(".squashfs")
     return (*below, _site(f"{stem}.site.squashfs", site, lock))
 
 
-def _engine(cluster: Cluster, lock: Lock | None) -> Layer | None:
+def _gpu(cluster: Cluster, lock: Lock | None, base: Layer) -> Layer | None:
+    """The driver's modules and what goes with them; it stands on one base, whose kernels and libraries it fits."""
+    inputs = gpu.inputs(cluster)
+    if inputs is None:
+        return None
+    packages = [package.sha256 for package in lock.gpu] if lock else None
+    return Layer("gpu", "node.gpu.squashfs", {**inputs, "base": base.digest, "packages": packages})
+
+
+def _engine(cluster: Cluster, lock: Lock | None, below: str) -> Layer | None:
     """The engine's programs, where it has any that are not the node's own packages."""
     kind = engines.of(cluster)
     if kind.part is None:
@@ -281,18 +298,24 @@ def _engine(cluster: Cluster, lock: Lock | None) -> Layer | None:
         "packages": [package.sha256 for package in lock.engine] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }
-    return Layer("engine", "node.engine.squashfs", inputs)
+    return Layer("engine", f"{below}.engine.squashfs", inputs)
 
 
 def _base(cluster: Cluster, lock: Lock | None) -> Layer:
     """Everything of the operating system: a change here costs a minute, so nothing of a node goes in."""
     inputs = {
-        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions"),
-        "overlay": [file.fingerprint for file in render.overlay("base", {})],
+        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions", "gpu/packages.py"),
+        "overlay": [file.fingerprint for file in base_files(cluster)],
+        "held": cluster.gpu is not None,
         "packages": [package.sha256 for package in lock.packages] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }
     return Layer("base", "node.squashfs", inputs)
+
+
+def base_files(cluster: Cluster) -> tuple[render.File, ...]:
+    """What the base layer has of ours."""
+    return (*render.overlay("base", {}), *gpu.base_files(cluster))
 
 
 def _site(name: str, files: tuple[render.File, ...], lock: Lock | None) -> Layer:

@@ -61,7 +61,7 @@ def boot_test_of(
 def checks(cluster: Cluster) -> tuple[Path, ...]:
     """The checks of every overlay that the node is made of."""
     overlays = resources.root() / "overlays"
-    names = ("base", "site", engines.of(cluster).overlay)
+    names = ("base", *(["gpu"] if cluster.gpu else []), "site", engines.of(cluster).overlay)
     return tuple(path for name in names for path in sorted((overlays / name).glob("test_*.py")))
 
 
