@@ -29,8 +29,8 @@ _ROOM = 3 << 30  # bytes; the root for compiling takes 1.1 GiB, and a kernel's c
 def make(plan: Plan, layer: Layer, base: Path, folder: Path, packages: Mapping[str, Path], cache: Cache) -> Path:
     """The gpu layer's squashfs, from the cache if it is there.
 
-    ``packages``: blobs by sha256; ``folder``: the spec's. Raises BuilderError: modules that do not compile (with the
-    compiler's first error), or a proof that fails.
+    ``packages``: blobs by sha256; ``folder``: the spec's. Raises BuilderError: modules that do not compile (with
+    the compiler's first error), or a proof that fails.
     """
     made = cache.product("gpu", layer.digest) / layer.file
     if made.exists():

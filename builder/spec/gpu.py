@@ -55,6 +55,8 @@ class Repository(Section):
         description="The key's fingerprint, as NVIDIA publishes it. A file with another key is refused.",
         examples=["0123456789ABCDEF0123456789ABCDEF01234567"],
     )
+    # What the key's file holds, read by the loader; no key of a spec, and in no dump.
+    keyring: bytes | None = Field(None, exclude=True, repr=False)
 
 
 class Gpu(Section):
