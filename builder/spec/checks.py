@@ -241,12 +241,7 @@ def security_has_its_mirror(cluster: Cluster) -> Iterator[Finding]:
 
 
 def engine_fits(cluster: Cluster) -> Iterator[Finding]:
-    kind, name = engines.of(cluster), cluster.distribution.name
-    yield from kind.check(cluster, None)
-    if kind.part is not None and kind.part.distribution != name:
-        message = f"{kind.name} is taken from {kind.part.distribution}'s packages, and the nodes are to run {name}"
-        hint = f"write distribution.name: {kind.part.distribution}, or engine: none"
-        yield Finding(("engine",), message, hint, (("distribution", "name"),))
+    yield from engines.of(cluster).check(cluster, None)
     taken = engines.ports(cluster)
     for count, port in enumerate(taken):
         first, _, last = port.ports.partition("-")

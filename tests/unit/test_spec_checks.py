@@ -87,7 +87,6 @@ CASES = [
     (UBUNTU + "media: {installer: subiquity, base_iso: {release: '24.04', url: 'https://h/x'}}\n", 11, "media.base_iso", "has release and url, but only one of release, url or path can be meant", ""),
     (UBUNTU + "media: {installer: subiquity, base_iso: {sha256: %s}}\n" % ("a" * 64), 11, "media.base_iso", "needs one of release, url or path", ""),
     (UBUNTU + "media: {installer: subiquity, base_iso: [a]}\n", 11, "media.base_iso", "must be a group of keys, not a list", "its keys are: release, url, path, sha256"),
-    (UBUNTU + "models: [{name: a.gguf, url: 'https://h/1'}]\nengine: llamacpp\n", 12, "engine", "llamacpp is taken from debian's packages, and the nodes are to run ubuntu", "write distribution.name: debian, or engine: none"),
     ("firewall: {allow: [{port: 22}]}\n", 10, "firewall.allow[0].port", "includes port 22, which is always open", "say from where under firewall.ssh"),
 ]  # fmt: skip
 
