@@ -148,9 +148,10 @@ def validate(cluster: Path, as_json: bool) -> None:
     warnings = spec_warnings(model)
     path = lock.path_for(cluster)
     if path.exists():
-        short = preflight.check(model, lock.load(path)).mistakes
-        if short:
-            raise SpecError(str(cluster), short)
+        fits = preflight.check(model, lock.load(path))
+        if fits.mistakes:
+            raise SpecError(str(cluster), fits.mistakes)
+        warnings = (*warnings, *fits.warnings)
     if as_json:
         click.echo(json.dumps({"valid": True, "warnings": list(warnings)}, indent=2))
         return

@@ -230,6 +230,7 @@ def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
         "subnet": str(cluster.network.subnet),
         "nodes": [{"name": node.name, "address": str(node.address)} for node in cluster.nodes],
         "engine": {"name": kind.name, **kind.facts(cluster, lock.files if lock else None)},
+        "gpu": gpu.facts(cluster),
         "join": {"port": int(engines.JOIN.ports), "mixed_plans": cluster.join.mixed_plans},
         "ports": [dataclasses.asdict(rule) for rule in firewall.rules(cluster)],
     }

@@ -30,12 +30,18 @@ def signed_by(cluster: Cluster) -> str:
     return "mok" if cluster.gpu and cluster.gpu.mok else "nobody"
 
 
+def facts(cluster: Cluster) -> dict[str, Any] | None:
+    """What a node must know of its GPUs; None for a cluster without."""
+    stack = stack_of(cluster)
+    if stack is None or cluster.gpu is None:
+        return None
+    return {**dataclasses.asdict(stack), "signed": signed_by(cluster), "install": cluster.gpu.install}
+
+
 def files(cluster: Cluster) -> tuple[render.File, ...]:
     """For the gpu layer, besides the modules."""
-    stack = stack_of(cluster)
-    assert stack is not None and cluster.gpu is not None
-    facts = {**dataclasses.asdict(stack), "signed": signed_by(cluster), "install": cluster.gpu.install}
-    made = [render.File(FACTS, 0o644, (json.dumps(facts, indent=1) + "\n").encode())]
+    assert cluster.gpu is not None
+    made = [render.File(FACTS, 0o644, (json.dumps(facts(cluster), indent=1) + "\n").encode())]
     if signed_by(cluster) == "mok" and cluster.gpu.mok and cluster.gpu.mok.pem:
         made.append(render.File(CERTIFICATE, 0o644, cluster.gpu.mok.pem))
     return (*render.overlay("gpu", {}), *made)

@@ -75,5 +75,6 @@ def facts(planned: plan.Plan) -> dict[str, Any]:
         "ssh_keys": list(cluster.access.ssh_keys),
         "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in planned.models],
         "engine": plan.node_facts(cluster, planned.lock)["engine"],
+        "gpu": plan.node_facts(cluster, planned.lock)["gpu"],
         "openings": [rule.as_nft for rule in firewall.rules(cluster)],
     }

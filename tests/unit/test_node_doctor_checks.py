@@ -233,7 +233,7 @@ def test_models_are_named(changes: dict[str, Any], kind: str, text: str) -> None
 
 def test_a_gpu_that_should_be_there() -> None:
     found = checks.gpu(facts(gpus=(), limits={"gpus_why": "NVIDIA-SMI has failed"}))
-    assert (found.what, found.why) == ("no GPU", "NVIDIA-SMI has failed")
+    assert (found.what, found.why) == ("the GPU cannot be used", "NVIDIA-SMI has failed")
     assert isinstance(checks.gpu(facts(gpus=("GPU 0: NVIDIA GeForce RTX 5070",))), model.Ok)
 
 
