@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder import apt, engines, gpu, hub, mirror
+from builder import apt, engines, hub, mirror
 from builder.cache import Cache
 from builder.console import bar
 from builder.distributions import Distribution, distribution, source_of_packages
@@ -22,7 +22,7 @@ from builder.engines.kind import Part
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
-from builder.gpu import packages as gpu_packages
+from builder.gpu import sources
 from builder.media import baseiso
 from builder.media.baseiso import LockedIso
 from builder.spec.model import Cluster, Model
@@ -71,12 +71,7 @@ def target_of(cluster: Cluster) -> Distribution:
     """The release that a cluster's nodes run."""
     wanted = cluster.distribution
     target = distribution(wanted.name, wanted.release, wanted.kernel, cluster.storage.features)
-    choice = gpu.choice_of(cluster)
-    if choice is None:
-        return target
-    packages = sorted({*target.packages, *gpu_packages.on_node(choice, target.kernel)})
-    components = (*target.components, *choice.archive.components)
-    return replace(target, components=components, packages=tuple(packages))
+    return sources.with_gpu(target, cluster)
 
 
 def asks_of(cluster: Cluster) -> dict[str, Any]:
@@ -90,7 +85,7 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
         "packages": sorted({*target.packages, *cluster.distribution.packages}),
         "models": {model.name: _source(model) for model in cluster.models},
         "engine": _part(cluster),
-        "gpu": _modules(cluster),
+        "gpu": sources.asks(cluster),
         "base_iso": _base_iso(cluster),
     }
 
@@ -100,12 +95,6 @@ def _part(cluster: Cluster) -> dict[str, Any] | None:
     if part is None:
         return None
     return {"distribution": part.distribution, "release": part.release, "packages": sorted(part.names)}
-
-
-def _modules(cluster: Cluster) -> dict[str, Any] | None:
-    """What the root is for in which modules are compiled; the kernels are the node's own."""
-    choice = gpu.choice_of(cluster)
-    return {"source": choice.modules.source} if choice and choice.compiled else None
 
 
 def _base_iso(cluster: Cluster) -> dict[str, Any] | None:
@@ -145,28 +134,16 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     engine = apt.resolve_part(_source_of(part), mirror_of_engine(cluster), part.names) if part else ()
     base = base_iso_of(cluster)
     iso = baseiso.resolve(base, spec.parent, cache) if base else None
-    modules = _resolve_modules(cluster, target, resolution)
+    modules = sources.resolve_modules(cluster, target, mirror_of(cluster), resolution.packages)
     return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits, iso, modules)
-
-
-def _resolve_modules(
-    cluster: Cluster, target: Distribution, resolution: apt.Resolution
-) -> tuple[apt.Package, ...]:
-    """The packages of the root that compiles the driver's modules; none where nothing is compiled."""
-    choice = gpu.choice_of(cluster)
-    if choice is None or not choice.compiled:
-        return ()
-    names = gpu_packages.to_compile(choice, [package.name for package in resolution.packages])
-    found = apt.resolve_part(target, mirror_of(cluster), names)
-    # Headers depend on the kernel's image, which the node has and the compiler does not read.
-    return tuple(package for package in found if not gpu_packages.kernels([package.name]))
 
 
 def mirror_of(cluster: Cluster) -> mirror.Mirror:
     """The mirror to build this cluster from."""
     wanted = cluster.distribution
     spec = mirror.given(wanted.mirror, wanted.security_mirror, "the spec")
-    return dataclasses.replace(mirror.choose(spec, target_of(cluster)), snapshot=wanted.snapshot)
+    chosen = dataclasses.replace(mirror.choose(spec, target_of(cluster)), snapshot=wanted.snapshot)
+    return sources.with_archive(chosen, cluster)
 
 
 def mirror_of_engine(cluster: Cluster) -> mirror.Mirror:

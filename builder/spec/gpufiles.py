@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from builder import pgp
 from builder.spec.finding import Finding, Keys
 from builder.spec.gpu import Gpu, Mok, Patch, Repository
 from builder.spec.sizes import RuleError
@@ -91,6 +92,15 @@ def _repository(repository: Repository, base: Path) -> tuple[Repository, list[Fi
         return repository, []
     try:
         content = _read(repository.key, base)
+        found = pgp.fingerprints(content)
     except RuleError as error:
         return repository, [Finding(("gpu", "repository", "key"), error.message, error.hint)]
+    except ValueError as error:
+        return repository, [
+            Finding(("gpu", "repository", "key"), f"{repository.key} is not a public key: {error}")
+        ]
+    if repository.fingerprint is not None and found != (repository.fingerprint,):
+        where: Keys = ("gpu", "repository", "fingerprint")
+        message = f"{repository.key} holds {'another key' if len(found) == 1 else f'{len(found)} keys'}"
+        return repository, [Finding(where, message, f"it has {', '.join(found)}; compare with NVIDIA's page")]
     return repository.model_copy(update={"keyring": content}), []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 
-from builder import lock, plan, preflight
+from builder import apt, lock, pgp, plan, preflight, resources
 from builder.apt import Package
 from builder.errors import SpecError
-from builder.gpu import choice_of
+from builder.gpu import choice_of, sources
 from builder.gpu import packages as names
 from builder.layers import base, modules
 from builder.lock import Lock, LockedModel
+from builder.mirror import Mirror
 from builder.spec.load import loads
 from builder.spec.model import Cluster
 from tests.unit.test_gpu import NOBLE, spec
@@ -38,8 +41,8 @@ def locked(of: Cluster, *, models: int = 0) -> Lock:
 
 def test_debian_compiles_and_ubuntu_takes_what_it_signed() -> None:
     debian, ubuntu = cluster("{model: rtx-3090}"), cluster("{model: rtx-5070}", NOBLE)
-    assert lock.asks_of(debian)["gpu"] == {"source": "nvidia-open-kernel-dkms"}
-    assert lock.asks_of(ubuntu)["gpu"] is None
+    assert lock.asks_of(debian)["gpu"] == {"compiles": "nvidia-open-kernel-dkms", "archive": None}
+    assert lock.asks_of(ubuntu)["gpu"] == {"compiles": None, "archive": None}
     assert {"libcuda1", "nvidia-smi", "nvidia-persistenced", "firmware-nvidia-gsp"} < set(
         lock.asks_of(debian)["packages"]
     )
@@ -237,3 +240,40 @@ def test_weights_that_do_not_fit_all_cards_are_warned_of_with_the_numbers(size: 
         assert "49.0 GiB of VRAM are needed" in found.warnings[0]
         assert "on 2 x 1 rtx-3090), and there are 48.0 GiB" in found.warnings[0]
     assert any(str(row).startswith("VRAM") for row in found.rows)
+
+
+def test_a_key_s_fingerprint_is_read_from_its_file(tmp_path: Path) -> None:
+    """Ubuntu's key is in keys/, and its README says the fingerprint that gpg shows."""
+    shutil.copy(resources.root() / "keys/ubuntu-cdimage.gpg", tmp_path / "k")
+    whole = (tmp_path / "k").read_bytes()
+    assert pgp.fingerprints(whole) == ("843938DF228D22F7B3742BC0D94AA3F0EFE21092",)
+    armoured = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nComment: x\n\n" + base64.encodebytes(whole)
+    armoured += b"=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    assert pgp.fingerprints(armoured) == pgp.fingerprints(whole)
+    for damaged in (b"", b"hello", whole[:-1], armoured[:90]):
+        with pytest.raises(ValueError, match=r"."):
+            pgp.fingerprints(damaged)
+
+
+REPOSITORY = (
+    "{model: rtx-5070, source: nvidia, "
+    "repository: {url: 'http://nvidia.example/debian13', key: k, fingerprint: '%s'}}"
+)
+
+
+def test_nvidia_s_archive_is_held_to_the_key_that_the_spec_names(tmp_path: Path) -> None:
+    shutil.copy(resources.root() / "keys/ubuntu-cdimage.gpg", tmp_path / "k")
+    wanted = cluster(REPOSITORY % "8439 38DF 228D 22F7 B374 2BC0 D94A A3F0 EFE2 1092", base=tmp_path)
+    choice = choice_of(wanted)
+    assert choice is not None
+    assert (choice.branch.name, choice.modules.source) == ("590", "nvidia-kernel-open-dkms")
+    target = lock.target_of(wanted)
+    where = sources.with_archive(Mirror({"main": "http://a.example/debian"}, "a test"), wanted)
+    assert "deb [signed-by=/r/nvidia.gpg] http://nvidia.example/debian13 ./\n" in apt.sources_list(
+        target, where, Path("/r")
+    )
+    with pytest.raises(SpecError) as caught:
+        cluster(REPOSITORY % ("AB" * 20), base=tmp_path)
+    (mistake,) = caught.value.mistakes
+    assert mistake.path == "gpu.repository.fingerprint"
+    assert "843938DF228D22F7B3742BC0D94AA3F0EFE21092" in mistake.hint
