@@ -1,4 +1,4 @@
-"""A node with NVIDIA's driver, in a virtual machine: without a card it is well, and its kernel takes the modules."""
+"""A node with NVIDIA's driver, in a virtual machine: well without a card, and its kernel takes the modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_node_with_the_driver_and_without_a_card_is_well(
     medium = Medium(spec, Path(made["path"]))
     report = boot_test(medium.request(tmp_path / "report"), progress)
     assert report.passed, report.summary()
-    states = {step.name: step.state for step in report.steps}
+    states = {step.name: step.outcome for step in report.steps}
     assert states["test_gpu::test_the_running_kernel_takes_the_modules"] == "passed"
     # Never "passed" without a card.
     assert states["test_gpu::test_the_card_is_the_spec_s"] == "not run"
