@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from builder import __version__, against, build, console, host, inspect, lock, preflight
+from builder import __version__, against, build, console, gpu, host, inspect, lock, preflight
 from builder import plan as planning
 from builder.cache import Cache, default_root
 from builder.errors import BuilderError, Exit, SpecError
@@ -209,6 +209,9 @@ def _plan_table(todo: planning.Plan) -> str:
         size = console.human(sum(package.size for package in todo.lock.packages))
         lines += ["inputs", f"  {len(todo.lock.packages)} packages, {size}"]
         lines += [f"  model {model.name}, {console.human(model.size)}, {model.sha256[:16]}" for model in models]
+    if gpus := gpu.stack_of(todo.cluster):
+        cuda = f", {gpus.cuda} for engines" if gpus.cuda else ""
+        lines.append(f"gpu       {gpus.count} x {gpus.model}: driver {gpus.driver}, {gpus.modules} modules{cuda}")
     lines.append("nodes")
     for node in todo.cluster.nodes:
         match = " ".join(f"{key}={value}" for key, value in node.match.model_dump(exclude_none=True).items())

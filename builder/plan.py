@@ -132,6 +132,7 @@ class Plan:
                 }
                 for p in ((*self.lock.packages, *self.lock.engine) if self.lock else ())
             ],
+            "gpu": gpu.facts(self.cluster),
             "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in self.models],
             "storage": storage(self.cluster, self.models),
             "nodes": [

@@ -56,7 +56,10 @@ def make(plan: Plan, layer: Layer, base: Path, folder: Path, packages: Mapping[s
             need_room(work, _ROOM, step="the gpu layer")
             _compile(plan, kernels, folder, packages, work)
         _only_what_is_new(whole, tree)
-        require_proof(sandbox.tree(base, plan.base.digest, cache), whole)
+        root = sandbox.tree(base, plan.base.digest, cache)
+        require_proof(root, whole)
+        unit = ["systemd-analyze", "verify", "--man=no", "nvidia-persistenced.service"]
+        sandbox.inside(root, unit, step="checking nvidia-persistenced.service with our drop-in", over=whole)
         squashfs.date(tree, plan.epoch)
         options = squashfs.environment(plan.epoch)
         run(squashfs.from_tree(tree, part / layer.file), step="the gpu layer", env=options)

@@ -100,6 +100,10 @@ def test_an_unknown_release_is_told_once() -> None:
     assert list(mistakes("{model: rtx-3090}", 'distribution: {release: "12"}\n')) == ["distribution.release"]
 
 
+def test_a_value_that_cannot_be_read_hides_what_only_follows_from_it() -> None:
+    assert list(mistakes('{model: rtx-3090, driver: "new", cuda: "13"}')) == ["gpu.driver"]
+
+
 def test_pascal_gets_proprietary_modules_and_no_branch_after_580() -> None:
     found = choose(Wish("gtx-1080", "ubuntu", "noble"), table())
     assert isinstance(found, Choice)
