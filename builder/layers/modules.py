@@ -52,6 +52,8 @@ def root_of(packages: Sequence[Package], blobs: Mapping[str, Path], root: Path) 
         run(["dpkg-deb", "--extract", blobs[package.sha256], root], step=f"unpacking {package.name}")
     # What Debian's alternatives would make; nothing here is configured.
     (root / "usr/bin/awk").symlink_to("mawk")
+    for point in ("dev", "mnt", "proc", "run", "tmp"):
+        (root / point).mkdir(exist_ok=True)
 
 
 def source_in(root: Path) -> Source:

@@ -231,18 +231,23 @@ def _gpus(cluster: dict, limits: dict[str, str]) -> tuple[str, ...] | None:
     except ValueError:
         limits["gpus_why"] = f"{PROOF}: {_first(shown)}"
         return ()
+    virtual = run("systemd-detect-virt", "--vm", "--quiet").rc == 0
+    gpus, why = told(results, virtual)
+    limits["gpus" if gpus is None else "gpus_why"] = why
+    return gpus
+
+
+def told(results: list[dict], virtual: bool) -> tuple[tuple[str, ...] | None, str]:
+    """What a proof's results come to: what is right; or nothing, and why. Pure."""
     wrong = [f"{one['name']}: {one['said']}" for one in results if one["state"] == "problem"]
     unseen = [one["said"] for one in results if one["state"] == "not run"]
     if wrong:
-        limits["gpus_why"] = "; ".join(wrong)
-        return ()
+        return (), "; ".join(wrong)
+    if unseen and virtual:
+        return None, f"{unseen[0]}, which is a virtual one; the rest of the stack is proven"
     if unseen:
-        if run("systemd-detect-virt", "--vm", "--quiet").rc == 0:
-            limits["gpus"] = f"{unseen[0]}, which is a virtual one; the rest of the stack is proven"
-            return None
-        limits["gpus_why"] = unseen[0]
-        return ()
-    return tuple(one["said"] for one in results if one["name"].startswith("cards"))
+        return (), unseen[0]
+    return tuple(one["said"] for one in results if one["name"].startswith("cards")), ""
 
 
 def _first(done: Done) -> str:
