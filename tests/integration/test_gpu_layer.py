@@ -19,6 +19,7 @@ import pytest
 from builder import build, plan, sandbox
 from builder.cache import Cache, default_root
 from builder.errors import BuilderError, Exit
+from builder.files import sha256_of
 from builder.gpu import packages as gpu_packages
 from builder.gpu.content import FACTS
 from builder.layers import base, gpu, modules
@@ -177,18 +178,57 @@ def test_a_patch_that_does_not_apply_is_named(root: Path, tmp_path: Path) -> Non
     assert caught.value.code == Exit.SPEC
 
 
+# A driver as NVIDIA's is for the build: its folder, its make variables; and its everyday failure, in one line.
+MAKEFILE = """\
+modules:
+\t$(MAKE) -C /lib/modules/$(KERNEL_UNAME)/build M=$(CURDIR) modules
+obj-m := $(addsuffix .o,$(NV_KERNEL_MODULES))
+"""
+CODE = """\
+#include <linux/module.h>
+#include <linux/pci.h>
+int resize(struct pci_dev *dev);
+int resize(struct pci_dev *dev) { return pci_resize_resource(dev, 1, 2); }
+MODULE_LICENSE("GPL");
+"""
+MENDED = CODE.replace("2);", "2, 0);")
+
+
+@pytest.fixture
+def small(root: Path) -> Iterator[modules.Source]:
+    """A driver of a few lines in the root, which takes seconds."""
+    source = modules.Source("small-1.0", "1.0")
+    folder = root / "usr/src" / source.name
+    folder.mkdir()
+    (folder / "Makefile").write_text(MAKEFILE)
+    for name in modules.MODULES:
+        (folder / f"{name}.c").write_text(MENDED)
+    yield source
+    shutil.rmtree(folder)
+
+
 def test_a_driver_that_does_not_compile_stops_the_build_with_the_compiler_s_first_error(
-    built: Built, root: Path, tmp_path: Path
+    built: Built, root: Path, small: modules.Source, tmp_path: Path
 ) -> None:
-    """Debian's 550 without the patch, which is what everybody meets there today."""
+    """By the real compiler and kernel: what 550 does without the patch, which docs/gpu.md shows."""
     assert built.todo.cluster.gpu is not None
-    source = modules.source_in(root)
+    (root / "usr/src" / small.name / "nvidia-uvm.c").write_text(CODE)
     with pytest.raises(BuilderError) as caught:
-        modules.build(root, source, built.kernel, tmp_path / "built/x", gpu.works(built.todo.cluster.gpu))
+        modules.build(root, small, built.kernel, tmp_path / "built/x", gpu.works(built.todo.cluster.gpu))
     first = caught.value.message.splitlines()
-    assert first[0] == f"{source.name} does not compile for the kernel {built.kernel}; the first error:"
-    assert re.search(r"nv-pci\.c:\d+:\d+: error: too few arguments to function .pci_resize_resource.", first[1])
+    assert first[0] == f"small-1.0 does not compile for the kernel {built.kernel}; the first error:"
+    assert re.search(r"nvidia-uvm\.c:4:\d+: error: too few arguments to function .pci_resize_resource.", first[1])
     assert "gpu.patches" in caught.value.hint
     assert "Ubuntu" in caught.value.hint
     assert not (tmp_path / "built/x").exists()
-    assert [path.name for path in (tmp_path / "built").iterdir()] == [f"source-{built.kernel}"]
+
+
+def test_what_compiles_is_the_same_bytes_again(
+    built: Built, root: Path, small: modules.Source, tmp_path: Path
+) -> None:
+    digests = []
+    for name in ("one", "two"):
+        modules.build(root, small, built.kernel, tmp_path / name / "x", "")
+        digests.append({path.name: sha256_of(path) for path in (tmp_path / name / "x").iterdir()})
+    assert digests[0] == digests[1]
+    assert set(digests[0]) == {f"{name}.ko" for name in modules.MODULES}
