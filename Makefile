@@ -12,6 +12,9 @@ READY   := $(VENV)/.ready
 ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
 iso plan boot-test: examples/models/tiny.gguf
 endif
+ifneq ($(filter examples/containers%,$(CLUSTER)),)
+iso plan boot-test: examples/images/hello.tar
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup iso plan boot-test check test fmt golden bench clean
@@ -28,6 +31,9 @@ $(READY): pyproject.toml builder/host.py tools/setup
 
 examples/models/tiny.gguf: tools/make-tiny-model | $(READY)
 	$(BIN)/python tools/make-tiny-model $@
+
+examples/images/hello.tar: tools/make-tiny-image | $(READY)
+	$(BIN)/python tools/make-tiny-image $@
 
 iso: $(READY) ## Build the install medium of CLUSTER
 	@$(BIN)/builder iso $(CLUSTER) $(ARGS)

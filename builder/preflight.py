@@ -96,25 +96,28 @@ def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Prefl
     """Judge a spec with its lock; ``layer_bytes`` is the sum of the finished layers, if they are known."""
     if layer_bytes is None:
         packages = sum(package.size for package in (*lock.packages, *lock.engine))
-        layers, least = packages * LAYER_PERCENT // 100, packages * LEAST_PERCENT // 100
+        carried = sum(image.size for image in lock.images)  # as they are: they are compressed themselves
+        layers = packages * LAYER_PERCENT // 100 + carried
+        least = packages * LEAST_PERCENT // 100 + carried
     else:
         layers = least = layer_bytes
     sizes = tuple(model.size for model in lock.models)
     planned = plan.storage(cluster, lock.models)
-    storage = Storage(plan.ESP_SIZE, planned["root"], planned["models"])
+    storage = Storage(plan.ESP_SIZE, planned["root"], planned["models"], planned.get("besides") or 0)
     engine = engines.of(cluster).minimum(cluster, lock.files)
+    images = _images(lock)
     rows = [
         _medium(cluster, lock, layers, least),
         *_models(sizes, storage),
         Row(
             "root partition",
-            layout.root_need(layers) + engine.disk,
+            layout.root_need(layers) + engine.disk + images,
             storage.root,
             layout.root_need(least) + engine.disk,
             "storage.root",
             "write rest, or a larger size",
         ),
-        *_disks(cluster, storage, layers, least, sizes, engine.disk),
+        *_disks(cluster, storage, layers, least, sizes, (engine.disk + images, engine.disk)),
         *_memory(cluster, lock, engine),
         *_vram(cluster, lock, engine),
     ]
@@ -143,23 +146,34 @@ def _models(sizes: tuple[int, ...], storage: Storage) -> Iterator[Row]:
 
 
 def _disks(
-    cluster: Cluster, storage: Storage, layers: int, least: int, sizes: tuple[int, ...], grows: int
+    cluster: Cluster, storage: Storage, layers: int, least: int, sizes: tuple[int, ...], grows: tuple[int, int]
 ) -> Iterator[Row]:
     """The smallest disk that the installer would accept, against the smallest that the spec does.
 
-    ``grows``: what is written to the root partition later; one of a given size has it inside.
+    ``grows``: what is written to the root partition later, by estimate and at least; one of a given size has it
+    inside.
     """
     try:
         need, sure = layout.need(storage, layers, sizes), layout.need(storage, least, sizes)
     except InstallError:
         return  # a partition is too small for what goes in; its own row says so
     if storage.root is None:
-        need, sure = need + grows, sure + grows
+        need, sure = need + grows[0], sure + grows[1]
     wishes = {"storage.disk": cluster.storage.disk} if any(not node.disk for node in cluster.nodes) else {}
     wishes |= {f"nodes[{i}].disk": node.disk for i, node in enumerate(cluster.nodes) if node.disk}
     for path, disk in wishes.items():
         title = "disk" if path == "storage.disk" else f"disk of {cluster.nodes[int(path[6:-6])].name}"
         yield Row(title, need, disk.min_size, sure, f"{path}.min_size", "ask for a larger disk")
+
+
+def _images(lock: Lock) -> int:
+    """What Docker writes when it loads the images, in bytes, beyond what a layer is reckoned to unpack to.
+
+    An archive stays as it is, its layers in Docker's store are about three times as large, and while it loads, all
+    of the archive is there once more; of that, three times its size is counted already (layout.root_need).
+    """
+    sizes = [image.size for image in lock.images]
+    return sum(sizes) + max(sizes, default=0)
 
 
 def _memory(cluster: Cluster, lock: Lock, engine: Minimum) -> Iterator[Row]:

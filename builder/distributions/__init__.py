@@ -81,7 +81,8 @@ def kernels(name: str) -> tuple[str, ...]:
 
 
 def distribution(name: str, release: str, kernel: str, features: Collection[str] = ()) -> Distribution:
-    """Look a release up. ``features``: what the disks' layout needs on a node, "lvm" and "luks".
+    """Look a release up. ``features``: what a node needs for its disks, "lvm" and "luks", and for
+    containers, "docker".
 
     Raises BuilderError (SPEC) naming the releases, or the kernels, that are known.
     """

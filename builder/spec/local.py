@@ -58,6 +58,9 @@ def resolve(cluster: Cluster, base: Path) -> Local:
     iso = cluster.media.base_iso
     if iso is not None and iso.path is not None:
         findings += _file(iso.path, base, ("media", "base_iso", "path"), "name the .iso file")[0]
+    for index, image in enumerate(cluster.images):
+        if image and image.path:
+            findings += _file(image.path, base, ("images", index, "path"), "name one archive")[0]
     gpu, wrong = gpufiles.resolve(cluster.gpu, base)
     return Local(tuple(keys), passphrase, gpu, (*findings, *_models(cluster, base), *wrong))
 

@@ -49,7 +49,7 @@ def target_for(selector: Mapping[str, Any], storage: Mapping[str, Any], models: 
     ``models`` is the sum of the model files in bytes, for a models partition without a size. Raises
     BuilderError for a selector that no virtual disk can satisfy.
     """
-    partitions = (storage.get("esp") or 0) + (storage.get("root") or 6 * GIB)
+    partitions = (storage.get("esp") or 0) + (storage.get("root") or 6 * GIB) + (storage.get("besides") or 0)
     sized = storage.get("models")
     partitions += models + models // 10 + 256 * MIB if sized is None else sized
     wanted = max(SMALLEST_TARGET, int(selector.get("min_size") or 0), partitions + 64 * MIB)

@@ -42,10 +42,9 @@ Say = Callable[[str], None]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STRANGER = "52:54:00:99:99:99"
-# What a node needs besides, to be installed by curtin; Ubuntu's live system and ours for Ubuntu have it.
+# What curtin needs of a live system; the fixture's has the packages of the node.
 FOR_CURTIN = (
-    *("efibootmgr", "file", "grub-efi-amd64", "lvm2", "parted", "python3-apt", "python3-debian"),
-    *("python3-packaging", "python3-pyudev", "rsync"),
+    *("file", "lvm2", "parted", "python3-apt", "python3-debian", "python3-packaging", "python3-pyudev", "rsync"),
 )
 
 
@@ -92,7 +91,7 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     cluster, asked = load(spec), load(ubuntu)
     cache = Cache(default_root())
     with cache.locked():
-        todo = plan.make(cluster, build.locked(cluster, spec, cache))
+        todo = with_hooks(plan.make(cluster, build.locked(cluster, spec, cache)))
         stack = build.make_layers(todo, spec.parent, build.fetch_packages(todo, cache), cache)
         models = build.stage_models(todo, spec.parent, cache)
         kit = bootkit.make(todo, stack[0], cache)
@@ -117,6 +116,13 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     )
     base.unlink()
     return Medium(folder / "quickstart.iso", todo, content)
+
+
+def with_hooks(todo: Plan) -> Plan:
+    """The plan with what a node's layers bring where curtin installs it."""
+    site, layer = (*todo.site, *plan.for_subiquity()), todo.layers[-1]
+    inputs = {**layer.inputs, "files": [file.fingerprint for file in site]}
+    return replace(todo, site=site, layers=(*todo.layers[:-1], replace(layer, inputs=inputs)))
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +187,23 @@ def test_a_strange_machine_is_told_what_it_is(medium: Medium, tmp_path: Path, pr
         assert bench.digests(target=True) == before
 
 
-def test_curtin_installs_the_same_node(tmp_path: Path, progress: Say) -> None:
-    """A real curtin follows the document, the placing finishes the node, and the node passes all of its checks."""
+@pytest.fixture(scope="module")
+def for_curtin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
     checkout = os.environ.get("BUILDER_CURTIN")
     if not checkout:
-        pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's")
-    medium = make(tmp_path / "medium", FOR_CURTIN, tuple(curtin_files(Path(checkout))))
-    request = medium.request(tmp_path / "out", firmware="uefi")
+        pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's, nor on PyPI")
+    folder = tmp_path_factory.mktemp("curtin")
+    yield make(folder, FOR_CURTIN, tuple(curtin_files(Path(checkout))))
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("firmware", "kind"), [("bios", "usb"), ("uefi", "cdrom")], ids=["bios", "uefi"])
+def test_curtin_installs_the_same_node(
+    for_curtin: Medium, tmp_path: Path, progress: Say, firmware: FirmwareKind, kind: MediumKind
+) -> None:
+    """A real curtin follows the document, without a network; its hook and the placing finish the node, and that
+    passes all of its checks."""
+    request = for_curtin.request(tmp_path / "out", firmware=firmware, kind=kind)
     # rsync says nothing while it copies a whole system.
     report = boot_test(replace(request, keep_disks=True, stall=900), progress)
     assert report.passed, report.summary()

@@ -20,7 +20,7 @@ from builder.cache import Cache
 from builder.errors import BuilderError
 from builder.lock import Lock
 from builder.media import baseiso, isoimage, payload
-from builder.run import run
+from builder.run import Completed, run
 from builder.spec.load import load
 from tests import liveserver
 from tests.conftest import EXAMPLES
@@ -112,3 +112,37 @@ def test_an_iso_that_changed_since_the_lock_is_refused(pair: Path, tmp_path: Pat
         file.write(b"x")
     with pytest.raises(BuilderError, match="wrong content"):
         build.write_medium(todo, tmp_path, [], payload.Payload({}, {}), tmp_path / "pair.iso", cache)
+
+
+@pytest.fixture
+def apt(tmp_path: Path) -> Callable[[], Completed]:
+    """``apt-get update`` with the sources below ``tmp_path``, and packages on a medium that nobody has signed."""
+    for folder in ("etc/sources.list.d", "state", "cdrom/dists/resolute/main/binary-amd64"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "cdrom/dists/resolute/Release").write_text("Codename: resolute\nComponents: main\nSHA256:\n")
+    where = {"Etc": "etc", "State": "state", "Cache": "state", "Etc::Trusted": "none", "Etc::TrustedParts": "none"}
+    options = [f"--option=Dir::{name}={tmp_path / path}" for name, path in where.items()]
+    argv = ["apt-get", "update", "--option=APT::Sandbox::User=root", *options]
+    return lambda: run(argv, step="reading the medium's packages", check=False)
+
+
+def test_the_installer_reads_no_packages_that_it_has_no_key_for(
+    apt: Callable[[], Completed], tmp_path: Path
+) -> None:
+    """What subiquity 26.04.1 does in what it installs, before it copies it (server/apt.py,
+    configure_for_install): with cdrom.sources there, that; without, the medium without the key."""
+    (tmp_path / "etc/sources.list").write_text(f"deb [check-date=no] file:{tmp_path}/cdrom resolute main\n")
+    failed = apt()
+    assert failed.returncode == 100
+    assert "is not signed" in failed.stderr
+
+    (tmp_path / "etc/sources.list").unlink()
+    (ours,) = (file for file in plan.for_subiquity() if file.path == "/etc/apt/sources.list.d/cdrom.sources")
+    (tmp_path / "etc/sources.list.d/cdrom.sources").write_bytes(ours.content)
+    done = apt()
+    assert (done.returncode, done.stderr) == (0, "")
+    # It is that one word which does it: apt takes the file for what it is.
+    (tmp_path / "etc/sources.list.d/cdrom.sources").write_bytes(
+        ours.content.replace(b"Enabled: no", b"Enabled: yes")
+    )
+    assert apt().returncode == 100

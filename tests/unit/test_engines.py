@@ -46,7 +46,7 @@ def test_a_name_alone_chooses_an_engine_with_its_defaults(tmp_path: Path) -> Non
 
 def test_no_engine_stays_valid(tmp_path: Path) -> None:
     cluster = spec(tmp_path, "engine: none")
-    assert engines.of(cluster).part is None
+    assert engines.of(cluster).part(cluster) is None
     assert [layer.name for layer in plan.make(cluster, None).layers] == ["base", "site"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 
 MIB = 1 << 20
 TARGET = Path("/target")
-SOURCE = Path("/run/live/source")
+TREE = Path("/run/live/tree")
 CONFIG = Path("/run/live/curtin.conf")
 CURTIN = Path(__file__).with_name("curtin")
 STAGES = ("partitioning", "extract", "curthooks")
@@ -27,9 +28,10 @@ def main() -> None:
     document = yaml.safe_load(Path("/autoinstall.yaml").read_text())
     be_a_live_system()
     mount_source(document["source"]["id"])
+    configure_apt()
     CONFIG.write_text(json.dumps(configuration(document)))
     argv = ["python3", "-m", "curtin", "--showtrace", "-vvv", "-c", str(CONFIG), "install"]
-    argv += ["--set", f"json:stages={json.dumps(STAGES)}", f"cp://{SOURCE}"]
+    argv += ["--set", f"json:stages={json.dumps(STAGES)}", f"cp://{TREE}"]
     watch(argv)
     for path, (text, mode) in first_boot(document).items():
         (TARGET / path).parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,8 @@ def watch(argv: list[str]) -> None:
 
 
 def mount_source(name: str) -> None:
-    """The catalogue's entry as one tree: the layers that the dots in its file name tell, over one another."""
+    """The catalogue's entry as one tree: the layers that the dots in its file name tell, over one another. It is
+    changed before curtin copies it."""
     catalogue = yaml.safe_load(Path("/cdrom/casper/install-sources.yaml").read_text())
     entries = catalogue["sources"] if isinstance(catalogue, dict) else catalogue
     (entry,) = (entry for entry in entries if entry["id"] == name)
@@ -77,9 +80,29 @@ def mount_source(name: str) -> None:
         layer = f"/cdrom/casper/{'.'.join(words[:count])}.squashfs"
         subprocess.run(["mount", "-t", "squashfs", "-o", "ro,loop", layer, point], check=True)
         points.append(str(point))
-    SOURCE.mkdir(parents=True)
-    lower = ":".join(reversed(points))
-    subprocess.run(["mount", "-t", "overlay", "-o", f"lowerdir={lower}", "overlay", SOURCE], check=True)
+    TREE.mkdir(parents=True)
+    upper, work = Path("/run/live/upper"), Path("/run/live/work")
+    upper.mkdir()
+    work.mkdir()
+    options = f"lowerdir={':'.join(reversed(points))},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", TREE], check=True)
+
+
+def configure_apt() -> None:
+    """As server/apt.py of 26.04.1 (configure_for_install) without a network: apt knows the medium alone, and has
+    to find its packages sound."""
+    (TREE / "cdrom").mkdir()
+    apt = TREE / "etc/apt"
+    for path in (apt / "sources.list", *apt.glob("sources.list.d/*.list"), *apt.glob("sources.list.d/*.sources")):
+        if path.name != "cdrom.sources":
+            path.unlink(missing_ok=True)
+    if not (apt / "sources.list.d/cdrom.sources").exists():
+        (apt / "sources.list").write_text("deb [check-date=no] file:///cdrom noble main restricted\n")
+    shutil.rmtree(TREE / "var/lib/apt/lists")
+    for name in ("cdrom", "dev"):
+        subprocess.run(["mount", "--bind", f"/{name}", TREE / name], check=True)
+    subprocess.run(["chroot", TREE, "apt-get", "update"], check=True)
+    subprocess.run(["umount", TREE / "dev", TREE / "cdrom"], check=True)
 
 
 def configuration(document: dict[str, Any]) -> dict[str, Any]:
@@ -91,8 +114,8 @@ def configuration(document: dict[str, Any]) -> dict[str, Any]:
         "reporting": {"builtin": {"type": "print"}},
         "swap": storage.get("swap", {}),
         "grub": storage.get("grub", {}),
-        # 24.04 takes no other kernel where the source brings one.
-        "kernel": None,
+        # As 26.04 has it (24.04 may say null); where the node has hooks, it does not count.
+        "kernel": {"package": "linux-image-amd64", "remove": "existing"},
         "install": {
             "target": str(TARGET),
             "unmount": "disabled",
