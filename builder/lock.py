@@ -54,9 +54,9 @@ class Lock:
     """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive.
 
     ``engine``: the packages of the engine's part, if it has one. ``commits``: model's name → commit, for models
-    that are repositories. ``iso``: the base of a remastered medium. ``images``: the container images. Of an engine
-    in Python: ``tools``, the packages that build it, ``wheels``, its files of a package index, ``sources``, and
-    ``torch``, where that one came from. ``gpu``: the packages of the root in which a driver's modules are compiled.
+    that are repositories. ``iso``: the base of a remastered medium. ``images``: the container images. ``gpu``: the
+    packages of the root in which a driver's modules are compiled. Of an engine in Python: ``tools``, the packages
+    that build it, ``wheels``, its files of a package index, ``sources``, and ``torch``, where that one came from.
     """
 
     asks: Mapping[str, Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -148,3 +150,8 @@ def test_the_table_s_text_is_versions_and_not_numbers() -> None:
 def test_unsigned_modules_are_warned_of() -> None:
     assert any("Secure Boot off" in line for line in warnings(cluster("{model: rtx-3090}")))
     assert not any("Secure Boot" in line for line in warnings(cluster("{model: rtx-5070}", NOBLE)))
+
+
+def test_the_documents_name_every_card() -> None:
+    text = (Path(__file__).parents[2] / "docs/gpu.md").read_text()
+    assert [key for key in table().models if f"`{key}`" not in text] == []
