@@ -74,20 +74,9 @@ def patch(root: Path, source: Source, patches: Mapping[Path, str]) -> None:
             raise mismatch(
                 str(file), sha256, actual, code=Exit.SPEC, hint="mend gpu.patches in the spec, or the file"
             )
-        done = run(
-            [
-                "patch",
-                "--batch",
-                "--forward",
-                "-p1",
-                "--directory",
-                root / "usr/src" / source.name,
-                "--input",
-                file,
-            ],
-            step=f"patching {source.name}",
-            check=False,
-        )
+        argv = ["patch", "--batch", "--forward", "-p1", "-d", "/mnt/source", "-i", f"/mnt/patches/{file.name}"]
+        binds = {"source": root / "usr/src" / source.name, "patches": file.parent}
+        done = _inside(root, argv, binds, step=f"patching {source.name}", check=False)
         if done.returncode != 0:
             said = "\n".join(f"  | {line}" for line in (done.stdout + done.stderr).strip().splitlines()[-8:])
             raise BuilderError(
