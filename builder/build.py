@@ -13,7 +13,7 @@ from builder.containers import staging
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
-from builder.layers import base, engine, images, site
+from builder.layers import base, engine, gpu, images, site
 from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
@@ -49,20 +49,22 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
         packages = fetch_packages(todo, cache) | fetch_python(todo, spec_path.parent, cache)
         models = stage_models(todo, spec_path.parent, cache)
         stage_images(todo, spec_path.parent, cache)
-        stack = make_layers(todo, packages, cache)
+        stack = make_layers(todo, spec_path.parent, packages, cache)
         content = payload.make(todo, {layer.name: layer for layer in stack}, models)
         target = out / cluster.name / f"{cluster.name}.iso"
         write_medium(todo, spec_path.parent, stack, content, target, cache)
     return finished(target, todo)
 
 
-def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
-    """The squashfs of every layer, lowest first, each checked before it is used."""
+def make_layers(todo: Plan, folder: Path, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
+    """The squashfs of every layer, lowest first, each checked before it is used; ``folder`` is the spec's."""
     stack: list[Path] = []
     for layer in todo.layers:
         match layer.name:
             case "base":
                 stack.append(base.make(todo, packages, cache))
+            case "gpu":
+                stack.append(gpu.make(todo, layer, stack[0], folder, packages, cache))
             case "engine":
                 stack.append(engine.make(todo, layer, packages, cache))
             case "images":
@@ -110,7 +112,11 @@ def fetch_packages(todo: Plan, cache: Cache) -> dict[str, Path]:
     """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
     engine = (*todo.lock.engine, *todo.lock.tools)
-    sources = {"base": (todo.lock.packages, lock.mirror_of), "engine": (engine, lock.mirror_of_engine)}
+    sources = {
+        "base": (todo.lock.packages, lock.mirror_of),
+        "gpu": (todo.lock.gpu, lock.mirror_of),
+        "engine": (engine, lock.mirror_of_engine),
+    }
     items: list[Item] = []
     origins: list[str] = []
     for layer in todo.layers:

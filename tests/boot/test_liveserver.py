@@ -100,7 +100,7 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     cache = Cache(default_root())
     with cache.locked():
         todo = with_hooks(plan.make(cluster, build.locked(cluster, spec, cache)))
-        stack = build.make_layers(todo, build.fetch_packages(todo, cache), cache)
+        stack = build.make_layers(todo, spec.parent, build.fetch_packages(todo, cache), cache)
         models = build.stage_models(todo, spec.parent, cache)
         kit = bootkit.make(todo, stack[0], cache)
     texts = {

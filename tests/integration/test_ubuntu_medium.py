@@ -85,8 +85,8 @@ def test_one_stick_for_the_pair(pair: Path, tmp_path: Path, golden: Callable[[st
         assert document == yaml.safe_load(image.read(f"/builder/autoinstall/{name}.json"))
         golden(f"rtx5070-pair/{name}.json", json.dumps(document, indent=1) + "\n")
     (ours,) = (one for one in yaml.safe_load(image.read("/casper/install-sources.yaml")) if one.get("default"))
-    assert (ours["id"], ours["path"]) == ("node", "node.site.squashfs")
-    assert 2000 <= ours["size"] < 3000
+    assert (ours["id"], ours["path"]) == ("node", "node.gpu.site.squashfs")
+    assert 3000 <= ours["size"] < 4000
 
     content = inspect.gather(image)
     carried = inspect.carried(content)
