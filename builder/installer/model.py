@@ -141,11 +141,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Storage:
-    """Sizes of the partitions. ``None`` is the rest of the disk; ``models`` 0 is no such partition."""
+    """Sizes of the partitions. ``None`` is the rest of the disk; ``models`` 0 is no such partition, and ``keep``
+    is the wish that a models partition of an earlier install stays."""
 
     esp: int
     root: int | None
     models: int | None
+    keep: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DIGEST = Path("/etc/builder/manifest.sha256")
 MOUNTPOINT = Path("/run/builder/medium")
+NOWHERE = Path("/nonexistent")  # the folder of a payload that lies on a server
 FORMAT = 1
 CHUNK = 1 << 20
 # Only file systems that a read-only mount leaves alone: mounting ext4 read-only still replays its journal,
@@ -116,7 +117,13 @@ def parse_manifest(data: bytes) -> Manifest:
             layers=tuple(raw["layers"]),
             models=tuple(Model(entry["name"], entry["path"]) for entry in raw["models"]),
             nodes=tuple(_node(entry) for entry in raw["nodes"]),
-            storage=Storage(raw["storage"]["esp"], raw["storage"]["root"], raw["storage"]["models"]),
+            storage=Storage(
+                raw["storage"]["esp"],
+                raw["storage"]["root"],
+                raw["storage"]["models"],
+                # Absent on media that were made before it could be asked for.
+                keep=raw["storage"].get("keep", False) is True,
+            ),
             after=raw["after"],
             index={file.path: file for file in files},
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 from . import commands, disk, facts, failure, payload, pick, system
 from .console import Console, active_ttys
 from .model import InstallError, Manifest, Node
+from .source import Medium
 
 # What subiquity and curtin leave beside the layers' files, as globs below the node's root. A node of ours has its
 # seed instead, takes its network from there, and has cloud-init look at it at every boot. Sources: subiquity
@@ -58,19 +59,19 @@ def place(console: Console, target: Path) -> tuple[Manifest, Node]:
     """Finish the node below ``target``, the marker last. Raises InstallError at the first thing that is wrong."""
     picked = read_picked()
     found = payload.load(pick.PAYLOAD, payload.argued_digest())
-    manifest, root = found.manifest, found.root
+    manifest, source = found.manifest, Medium(found.root)
     node = next((node for node in manifest.nodes if node.name == picked.node), None)
     if node is None:
         raise InstallError(f"the picker chose {picked.node}, which is no node of this medium")
     volumes = read_volumes(console, target, manifest)
     require_on(picked.disk, target)
     take_away(target)
-    system.identity(target, root, node)
+    system.identity(target, source, node)
     system.boot_loader(target, picked.disk, picked.sector, volumes, console.log)
-    system.seed(target, root, node, payload.used_by(manifest, node))
+    system.seed(target, source, node, payload.used_by(manifest, node))
     with writable(target / system.MODELS, console):
         console.step("place", f"{len(manifest.models)} model files")
-        system.models(target, root, manifest, console.progress)
+        system.models(target, source, manifest, console.progress)
     system.keep_log(target, console.log_path)
     # A power cut before this leaves no marker, and one after it finds all that was written.
     os.sync()
