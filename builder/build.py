@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import console, hub, lock, plan
+from builder.apt import Package
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
@@ -15,6 +16,7 @@ from builder.layers import base, engine, site
 from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
+from builder.mirror import Mirror
 from builder.netboot import tree
 from builder.netboot.tree import Tree
 from builder.plan import Plan
@@ -128,31 +130,26 @@ def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = Fa
 def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
     """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
-    of_layer = {"base": todo.lock.packages, "engine": todo.lock.engine}
-    wanted = [
-        package
-        for layer in todo.layers
-        if not (cache.product(layer.name, layer.digest) / layer.file).exists()
-        for package in of_layer.get(layer.name, ())
-    ]
-    missing = sum(p.size for p in wanted if not cache.blob(p.sha256).exists())
-    mirror = lock.mirror_of(todo.cluster)
-    bases = {label: [uri] for label, uri in mirror.uris.items()}
-    if todo.cluster.distribution.snapshot:
-        bases = {label: [*uris, todo.cluster.distribution.snapshot] for label, uris in bases.items()}
-    items = [
-        Item(
-            name=package.file_name,
-            urls=tuple(f"{base.rstrip('/')}/{package.path}" for base in bases.get(package.archive, [])),
-            sha256=package.sha256,
-            size=package.size,
-        )
-        for package in wanted
-    ]
+    sources = {"base": (todo.lock.packages, lock.mirror_of), "engine": (todo.lock.engine, lock.mirror_of_engine)}
+    items: list[Item] = []
+    origins: list[str] = []
+    for layer in todo.layers:
+        packages, mirror_of = sources.get(layer.name, ((), None))
+        if mirror_of is None or (cache.product(layer.name, layer.digest) / layer.file).exists():
+            continue
+        mirror = mirror_of(todo.cluster)
+        origins += [mirror.origin] if mirror.origin not in origins else []
+        items += [_package_item(package, mirror) for package in packages]
     if not items:
         return {}
-    with console.step(f"packages: {console.human(missing)} to fetch, from {mirror.origin}"):
+    missing = sum(item.size or 0 for item in items if not cache.blob(item.key).exists())
+    with console.step(f"packages: {console.human(missing)} to fetch, from {' and '.join(origins)}"):
         return fetch(items, cache, title="packages")
+
+
+def _package_item(package: Package, mirror: Mirror) -> Item:
+    urls = mirror.urls(package.archive, package.path)
+    return Item(name=package.file_name, urls=urls, sha256=package.sha256, size=package.size)
 
 
 def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:

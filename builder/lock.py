@@ -17,7 +17,8 @@ from typing import Any
 from builder import apt, engines, hub, mirror
 from builder.cache import Cache
 from builder.console import bar
-from builder.distributions import Distribution, distribution, other_release
+from builder.distributions import Distribution, distribution, source_of_packages
+from builder.engines.kind import Part
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
@@ -86,7 +87,9 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
 
 def _part(cluster: Cluster) -> dict[str, Any] | None:
     part = engines.of(cluster).part
-    return {"release": part.release, "packages": sorted(part.names)} if part else None
+    if part is None:
+        return None
+    return {"distribution": part.distribution, "release": part.release, "packages": sorted(part.names)}
 
 
 def _base_iso(cluster: Cluster) -> dict[str, Any] | None:
@@ -123,7 +126,7 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     resolution = apt.resolve(target, mirror_of(cluster), asks_of(cluster)["packages"])
     models, commits = resolve_models(cluster, spec.parent, cache)
     part = engines.of(cluster).part
-    engine = apt.resolve_part(other_release(target, part.release), mirror_of(cluster), part.names) if part else ()
+    engine = apt.resolve_part(_source_of(part), mirror_of_engine(cluster), part.names) if part else ()
     base = base_iso_of(cluster)
     iso = baseiso.resolve(base, spec.parent, cache) if base else None
     return Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, engine, commits, iso)
@@ -133,7 +136,20 @@ def mirror_of(cluster: Cluster) -> mirror.Mirror:
     """The mirror to build this cluster from."""
     wanted = cluster.distribution
     spec = mirror.given(wanted.mirror, wanted.security_mirror, "the spec")
-    return mirror.choose(spec, target_of(cluster))
+    return dataclasses.replace(mirror.choose(spec, target_of(cluster)), snapshot=wanted.snapshot)
+
+
+def mirror_of_engine(cluster: Cluster) -> mirror.Mirror:
+    """The mirror for the engine's part: the cluster's own, unless its packages are another distribution's."""
+    part = engines.of(cluster).part
+    assert part is not None
+    if part.distribution == cluster.distribution.name:
+        return mirror_of(cluster)
+    return mirror.of_another(_source_of(part))
+
+
+def _source_of(part: Part) -> Distribution:
+    return source_of_packages(part.distribution, part.release)
 
 
 def load(path: Path) -> Lock:

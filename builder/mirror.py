@@ -1,5 +1,8 @@
 """Where packages come from: the spec, else the environment, else this host's apt, else the distribution.
 
+An engine's part may be of another distribution than the nodes. The spec's mirror is not its, and its variable in
+the environment has the distribution's name: ``BUILDER_DEBIAN_MIRROR``.
+
 No mirror is named in this project. The distribution's default is asked of mmdebstrap, which knows it.
 """
 
@@ -16,19 +19,38 @@ from builder.run import run
 
 VARIABLE = "BUILDER_MIRROR"
 SECURITY_VARIABLE = "BUILDER_SECURITY_MIRROR"
+VARIABLE_OF_ANOTHER = "BUILDER_{name}_MIRROR"
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """``uris``: archive label ("main", "security") → base URI without a final slash. ``origin`` says who chose."""
+    """``uris``: archive label ("main", "security") → base URI without a final slash. ``origin`` says who chose.
+
+    ``snapshot``: the base URI of an archive that still has what this one has dropped.
+    """
 
     uris: Mapping[str, str]
     origin: str
+    snapshot: str | None = None
+
+    def urls(self, archive: str, path: str) -> tuple[str, ...]:
+        """Where to ask for a file, first choice first; nothing for an archive that this mirror lacks."""
+        if archive not in self.uris:
+            return ()
+        bases = (self.uris[archive], self.snapshot)
+        return tuple(f"{base.rstrip('/')}/{path}" for base in bases if base)
 
 
 def choose(spec: Mirror | None, target: Distribution) -> Mirror:
     """The mirror to build from, by the order above."""
     return spec or from_environment(os.environ) or from_host(Path("/"), target) or from_mmdebstrap(target)
+
+
+def of_another(target: Distribution) -> Mirror:
+    """The mirror of a distribution that the nodes do not run."""
+    variable = VARIABLE_OF_ANOTHER.format(name=target.name.upper())
+    environment = given(os.environ.get(variable), None, f"the environment ({variable})")
+    return environment or from_host(Path("/"), target) or from_mmdebstrap(target)
 
 
 def given(main: str | None, security: str | None, origin: str) -> Mirror | None:

@@ -6,7 +6,7 @@ A module here offers one :class:`~builder.distributions.family.Family`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from builder.distributions.debian import DEBIAN
@@ -37,9 +37,22 @@ class Distribution:
     packages: tuple[str, ...]  # what every node has, before the spec adds its own
 
 
-def other_release(target: Distribution, codename: str) -> Distribution:
-    """Another release of the same distribution, as a source of a few packages: its main suite alone."""
-    return replace(target, codename=codename, suites=(("main", codename),), packages=())
+def source_of_packages(name: str, codename: str) -> Distribution:
+    """A release as the source of a few packages: its main suite alone. It need not be one that nodes can run."""
+    family = _FAMILIES[name]
+    return Distribution(
+        name=name,
+        codename=codename,
+        number=family.numbers.get(codename, codename),
+        architecture="amd64",
+        keyring=family.keyring,
+        keyring_package=family.keyring_package,
+        known_of_old=family.known_of_old,
+        components=family.components,
+        suites=(("main", codename),),
+        kernel="",
+        packages=(),
+    )
 
 
 def codename_of(name: str, release: str) -> str | None:

@@ -43,7 +43,7 @@ class Port:
 class Part:
     """A root of its own for programs that the node's release does not have.
 
-    Packages of another release of ``distribution``, which the nodes must run as well, laid out under ``prefix``;
+    Packages of a release of ``distribution``, which need not be what the nodes run, laid out under ``prefix``;
     ``names`` are asked of apt, and dependencies follow.
     """
 

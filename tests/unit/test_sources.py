@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from builder import apt, mirror
+from builder import apt, lock, mirror
 from builder.distributions import Distribution, codename_of, distribution, kernels
 from builder.errors import BuilderError
+from builder.spec.load import loads
 
 TRIXIE = distribution("debian", "13", "generic")
 NOBLE = distribution("ubuntu", "24.04", "generic")
+
+UBUNTU_WITH_LLAMACPP = """
+name: t
+network: {subnet: 10.0.0.0/24, gateway: 10.0.0.1}
+distribution: {name: ubuntu, release: '24.04', snapshot: 'http://old.example/'}
+nodes: [{name: n1, match: {mac: '52:54:00:12:34:56'}, address: 10.0.0.2}]
+models: [{name: a.gguf, url: 'https://h.example/a.gguf'}]
+engine: llamacpp
+"""
 
 ONE_LINE = """
 # deb http://comment.example/debian bookworm main
@@ -167,6 +177,28 @@ def test_the_environment_comes_before_the_host() -> None:
     found = mirror.from_environment({mirror.VARIABLE: "http://mine.example/debian/"})
     assert found is not None
     assert found.uris == {"main": "http://mine.example/debian"}
+
+
+def test_a_part_of_another_distribution_has_a_mirror_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(mirror.VARIABLE, "http://mine.example/ubuntu")
+    monkeypatch.setenv("BUILDER_DEBIAN_MIRROR", "http://mine.example/debian/")
+    found = lock.mirror_of_engine(loads(UBUNTU_WITH_LLAMACPP))
+    assert found.uris == {"main": "http://mine.example/debian"}
+    assert found.origin == "the environment (BUILDER_DEBIAN_MIRROR)"
+    assert found.snapshot is None, "the spec's snapshot is of the nodes' distribution"
+
+
+def test_a_part_of_the_nodes_distribution_has_their_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDER_DEBIAN_MIRROR", "http://another.example/debian")
+    text = UBUNTU_WITH_LLAMACPP.replace(
+        "{name: ubuntu, release: '24.04', ", "{mirror: 'http://m.example/debian', "
+    )
+    found = lock.mirror_of_engine(loads(text))
+    assert found.urls("main", "pool/a.deb") == (
+        "http://m.example/debian/pool/a.deb",
+        "http://old.example/pool/a.deb",
+    )
+    assert found.urls("security", "pool/a.deb") == ()
 
 
 def test_without_a_security_archive_its_suite_is_left_out() -> None:
