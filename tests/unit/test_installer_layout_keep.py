@@ -36,7 +36,7 @@ def test_a_larger_one_stays_as_it_is_and_root_gets_less() -> None:
 @pytest.mark.parametrize(
     ("old", "now", "models", "why"),
     [
-        (Storage(GIB, None, GIB), Storage(GIB, None, 3 * GIB), (2 * GIB,), "it has 1.0 GiB, and the models need 2.0 GiB"),
+        (Storage(GIB, None, GIB), Storage(GIB, None, 3 * GIB), (2 * GIB,), "it has 1.0 GiB, and the models"),
         (Storage(GIB, None, GIB), Storage(2 * GIB, None, GIB), (), "it does not lie where"),
         (Storage(GIB, None, GIB), Storage(GIB, 8 * GIB, GIB), (), "it does not lie where"),
         (Storage(GIB, None, GIB), Storage(GIB, None, 0), (), "the spec wants no models partition"),
