@@ -510,17 +510,19 @@ def status(cluster: Path, as_json: bool) -> None:
 @main.command()
 @AS_JSON
 @click.option("--install", is_flag=True, help="Install what is missing with apt (as root, or by sudo).")
-def doctor(as_json: bool, install: bool) -> None:
+@click.option("--serve", is_flag=True, help="Look for what `builder serve` needs, too.")
+def doctor(as_json: bool, install: bool, serve: bool) -> None:
     """Check this machine: which tools are there, why they are needed, which package brings them.
 
     \b
     Example:  builder doctor --install
     """
-    findings = host.inspect()
+    tools = (*host.BUILD, *host.VERIFY, *(host.SERVE if serve else ()))
+    findings = host.inspect(tools)
     if install:
         if host.install(findings, console.say) != 0:
             raise BuilderError("apt could not install the tools", hint="its own message is above", code=Exit.TOOL)
-        findings = host.inspect()
+        findings = host.inspect(tools)
     if as_json:
         rows = [
             {"tool": f.tool.probe, "package": f.tool.package, "why": f.tool.why, "problem": f.problem or None}

@@ -132,7 +132,12 @@ class Install:
             def unpacked(done: int, _total: int, before: int = before) -> None:
                 self.console.progress(before + done, manifest.layer_bytes)
 
-            path = source.local(file, STAGING)
+            def fetched(done: int, file: File = file) -> None:
+                self.console.progress(done, file.size, "fetched")
+
+            self.console.phase = "fetch"
+            path = source.local(file, STAGING, fetched)
+            self.console.phase = "unpack"
             system.unpack(path, TARGET, unpacked, self.console.log)
             source.drop(path)
             before += file.size

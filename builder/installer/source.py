@@ -20,7 +20,6 @@ class Source:
     """The payload of one install. What is handed out was held to the manifest's digest."""
 
     where = ""  # for people
-    staged = False  # whether local() may put a copy beside what is being installed
 
     def manifest(self) -> bytes:
         """The manifest as it is stored."""
@@ -37,7 +36,7 @@ class Source:
         """Write one file to ``target``, and fsync it; ``progress`` gets bytes done. Raises InstallError."""
         raise NotImplementedError
 
-    def local(self, file: File, folder: Path) -> Path:
+    def local(self, file: File, folder: Path, progress: Callable[[int], None] | None = None) -> Path:
         """A path that a program can read ``file`` at; a copy that this needs goes into ``folder``."""
         raise NotImplementedError
 
@@ -72,7 +71,7 @@ class Medium(Source):
         if digest != file.sha256:
             raise InstallError(f"{file.path} read differently while it was copied: the medium is failing")
 
-    def local(self, file: File, folder: Path) -> Path:
+    def local(self, file: File, folder: Path, progress: Callable[[int], None] | None = None) -> Path:
         return self.root / file.path
 
     def release(self, log: Log = quiet) -> None:

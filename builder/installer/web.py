@@ -37,8 +37,6 @@ class Web(Source):
     """A payload folder at ``base``, such as ``http://10.77.0.1:8480/builder``. ``room``: bytes to hold layers in,
     None to look how much memory is free."""
 
-    staged = True
-
     def __init__(
         self,
         base: str,
@@ -117,12 +115,12 @@ class Web(Source):
         except OSError as error:
             raise InstallError(f"writing {target.name}: {error.strerror}") from error
 
-    def local(self, file: File, folder: Path) -> Path:
+    def local(self, file: File, folder: Path, progress: Callable[[int], None] | None = None) -> Path:
         if file.sha256 in self._held:
             return self._held[file.sha256]
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / file.path.rpartition("/")[2]
-        self.copy(file, target)
+        self.copy(file, target, progress)
         return target
 
     def drop(self, path: Path) -> None:

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address
 
 from builder.errors import BuilderError
 
-WAIT = 3.0  # seconds; a relay or a slow server needs some
+WAIT = 6.0  # seconds; dnsmasq first pings the address that it is about to give, for 3
 _COOKIE = b"\x63\x82\x53\x63"
 _SERVER, _CLIENT = 67, 68
 _BROADCAST = 0x8000
@@ -94,6 +94,8 @@ def ask(interface: str, wait: float = WAIT) -> list[Offer]:
             while (left := until - time.monotonic()) > 0:
                 if select.select([sock], [], [], left)[0] and (offer := parse(sock.recv(4096), identity)):
                     found[offer.server] = offer
+                    if offer.boot:  # nothing worse can come
+                        return list(found.values())
         return list(found.values())
 
 

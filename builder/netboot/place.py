@@ -49,8 +49,8 @@ def choose(
         has = ", ".join(f"{place.address} on {place.interface}" for place in seen if place.interface != "lo")
         example = next(subnet.hosts())
         raise BuilderError(
-            f"{f'{interface} has no' if interface else 'no interface of this host has an'} address in the cluster's "
-            f"network {subnet} (this host has {has or 'none'})",
+            f"{f'{interface} has no' if interface else 'no interface of this host has an'} address in the "
+            f"cluster's network {subnet} (this host has {has or 'none'})",
             hint=f"ip address add {example}/{subnet.prefixlen} dev {interface or (names or ['INTERFACE'])[0]}",
             code=Exit.SPEC,
         )

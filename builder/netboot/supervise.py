@@ -1,8 +1,14 @@
-"""Keeps servers running: starts them, says what they say when they end, starts them again, and stops them."""
+"""Keeps servers running: starts them, says what they say when they end, starts them again, and stops them.
+
+A server may have processes of its own, as nginx has. It gets a session, so that all of them end when the first does:
+a worker that is left over would keep the port. And it ends when we do, however that came: setpriv(1), --pdeathsig.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -76,18 +82,22 @@ class Watch:
                     process.terminate()
 
     def _once(self, server: Server) -> int:
-        with start(
-            server.argv, step=f"starting {server.name}", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
+        argv = ["setsid", "setpriv", "--pdeathsig", "TERM", *server.argv]
+        step = f"starting {server.name}"
+        with start(argv, step=step, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             with self._lock:
                 self._running[server.name] = process
                 if self.over.is_set():
                     process.terminate()
             assert process.stdout is not None
-            self._read(server, process.stdout)
+            reader = threading.Thread(target=self._read, args=(server, process.stdout))
+            reader.start()
             process.wait()
             with self._lock:
                 del self._running[server.name]
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            reader.join()
         return process.returncode
 
     def _read(self, server: Server, stream: IO[bytes]) -> None:

@@ -48,11 +48,23 @@ class Cable:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A tap device of a network namespace, both made by ``ip``; QEMU then runs inside that namespace."""
+
+    device: str
+    namespace: str
+
+
+@dataclass(frozen=True)
 class Nic:
-    """One virtio network card, alone on a user-mode network or cabled into a virtual LAN."""
+    """One virtio network card, alone on a user-mode network, cabled into a virtual LAN, or at a tap device.
+
+    With a ``bootindex`` the firmware boots from it: QEMU's iPXE for BIOS, its own for UEFI.
+    """
 
     mac: str
-    network: UserNetwork | Cable
+    network: UserNetwork | Cable | Tap
+    bootindex: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,8 @@ def qemu_argv(machine: Machine) -> list[str]:
 
 
 def _parts(machine: Machine) -> Iterator[list[str]]:
+    if machine.nic is not None and isinstance(machine.nic.network, Tap):
+        yield ["ip", "netns", "exec", machine.nic.network.namespace]
     yield [QEMU, "-name", machine.name, "-nodefaults", "-no-user-config"]
     yield ["-machine", "q35,smm=on" if machine.firmware == "secure-boot" else "q35"]
     yield ["-accel", machine.accel, "-cpu", machine.cpu, "-smp", str(machine.cpus), "-m", str(machine.memory)]
@@ -115,9 +129,10 @@ def _parts(machine: Machine) -> Iterator[list[str]]:
     yield from _consoles(machine)
     yield ["-device", "virtio-rng-pci"]
     if machine.nic is not None:
-        # A fixed slot, so the card has one name with the medium and without. No option ROM: the test never
-        # boots from the network, and the ROM would cost seconds.
-        card = f"virtio-net-pci,netdev=net0,mac={machine.nic.mac},addr=0x8,romfile="
+        # A fixed slot, so the card has one name with the medium and without. No option ROM where the test does not
+        # boot from the network: the ROM would cost seconds.
+        boot = "romfile=" if machine.nic.bootindex is None else f"bootindex={machine.nic.bootindex}"
+        card = f"virtio-net-pci,netdev=net0,mac={machine.nic.mac},addr=0x8,{boot}"
         yield ["-netdev", _netdev(machine.nic.network), "-device", card]
     yield from _storage(machine)
     if machine.direct is not None:
@@ -163,9 +178,11 @@ def _consoles(machine: Machine) -> Iterator[list[str]]:
     yield ["-mon", "chardev=qmp0,mode=control"]
 
 
-def _netdev(network: UserNetwork | Cable) -> str:
+def _netdev(network: UserNetwork | Cable | Tap) -> str:
     if isinstance(network, UserNetwork):
         return netdev(network)
+    if isinstance(network, Tap):
+        return f"tap,id=net0,ifname={network.device},script=no,downscript=no"
     return f"stream,id=net0,server=off,addr.type=unix,addr.path={option(network.socket)}"
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.installer import keep, layout
-from builder.installer.model import Child, Disk, Storage
+from builder.installer.guard import PARTITIONS
+from builder.installer.model import Child, Disk, InstallError, Storage
 
 MIB, GIB = 1 << 20, 1 << 30
 DISK = 40 * GIB
@@ -60,7 +61,7 @@ def test_it_stays_to_the_byte_or_not_at_all(
         old = layout.plan(Storage(GIB, root, models), DISK, 0, ())
         kept = kept_of(old)
         answer = layout.around(kept, Storage(GIB, root_now, models_now), DISK, 0, (model,) if model else ())
-    except layout.InstallError:
+    except InstallError:
         return
     if isinstance(answer, str):
         return
@@ -69,7 +70,7 @@ def test_it_stays_to_the_byte_or_not_at_all(
     assert all(end <= part.start for end, part in zip(ends, answer.partitions[1:], strict=False))
     assert ends[-1] <= DISK - MIB
     names = [part.name for part in answer.partitions]
-    assert sorted(names) == sorted(layout.PARTITIONS)
+    assert sorted(names) == sorted(PARTITIONS)
 
 
 def disk_with(*children: Child) -> Disk:

@@ -42,7 +42,7 @@ def test_the_boot_scripts_are_as_they_were(
 
 def test_only_the_script_of_an_ordered_node_starts_the_installer(quickstart: Cluster) -> None:
     for loader in ("grub", "ipxe"):
-        assert "boot=builder" not in configs.local_script(loader, "x")  # type: ignore[arg-type]
+        assert "boot=builder" not in configs.local_script(loader, "x")
     arguments = configs.kernel_arguments(site_of(quickstart, TOP), ORDER, CARD).split()
     assert f"builder.order={ORDER}" in arguments and "BOOTIF=01-52-54-00-77-00-01" in arguments
 
