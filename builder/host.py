@@ -51,6 +51,7 @@ SERVE = (
     Tool("nginx", "nginx-light", "serves them the payload"),
     Tool("ip", "iproute2", "finds the cluster's interface"),
     Tool("setpriv", "util-linux", "ends the servers with the builder"),
+    Tool("setpriv", "util-linux", "ends the servers with the builder"),
 )
 VERIFY = (
     Tool("qemu-system-x86_64", "qemu-system-x86", "boots media in the boot test", minimum=10),

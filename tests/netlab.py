@@ -101,13 +101,8 @@ class Server:
         return self.log.read_text()
 
     def kill(self) -> None:
-        """As the kernel does when memory ends, and its servers with it: nothing is tidied up."""
-        children = run(
-            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], step="ps", check=False
-        ).stdout.split()
-        for pid in (self.process.pid, *map(int, children)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """As the kernel does when memory ends: nothing is tidied up."""
+        self.process.kill()
         self.process.wait()
 
 

@@ -1,7 +1,7 @@
 """Keeps servers running: starts them, says what they say when they end, starts them again, and stops them.
 
-A server may have processes of its own, as nginx has. It gets a session, so that all of them end when the first does:
-a worker that is left over would keep the port. And it ends when we do, however that came: setpriv(1), --pdeathsig.
+A server may have processes of its own, as nginx has. It gets a session, so that all of them end when the first
+does: a worker that is left over would keep the port. And it ends when we do, however that came (setpriv(1)).
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ class Machine:
     """All that decides the command line. ``accel`` and ``cpu`` are QEMU's; ``memory`` is in MiB.
 
     ``credentials`` are systemd system credentials (name, content), handed over as SMBIOS type 11 strings.
+    ``settings`` are the firmware's own (name, value), such as OVMF's below ``opt/org.tianocore``.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Machine:
     uuid: str | None = None
     system_serial: str | None = None
     credentials: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    settings: tuple[tuple[str, str], ...] = ()
     reboot: bool = False
     debug_exit: bool = False
 
@@ -163,6 +165,8 @@ def _firmware(machine: Machine) -> Iterator[list[str]]:
         # Only code in system management mode may write the variables (OVMF README, "SMM support").
         yield ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         yield ["-global", "ICH9-LPC.disable_s3=1"]
+    for name, value in machine.settings:
+        yield ["-fw_cfg", f"name={name},string={option(value)}"]
     code, variables = option(machine.flash.code), option(machine.flash.variables)
     yield ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
     yield ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]

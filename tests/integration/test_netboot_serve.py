@@ -56,18 +56,30 @@ def refusing(net: Net, spec: Path, out: Path, *options: str) -> Completed:
     return net.run("timeout", "30", netlab.BUILDER, "serve", spec, "--out", out, *options, check=False)
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+@contextmanager
+def made(folder: Path) -> Iterator[Lab]:
     netlab.require()
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    out = tmp_path / "out"
+    shutil.copytree(ROOT / "examples", folder / "examples")
     payload = {"layers/node.squashfs": BIG, "seeds/node1/user-data": b"secret"}
-    sites.make_tree(out / "quickstart/pxe", "quickstart", payload)
+    sites.make_tree(folder / "out/quickstart/pxe", "quickstart", payload)
     with netlab.network() as net:
-        yield Lab(net, tmp_path / "examples/quickstart.yaml", out, tmp_path / "serve.log")
+        yield Lab(net, folder / "examples/quickstart.yaml", folder / "out", folder / "serve.log")
 
 
 @pytest.fixture
+def own(tmp_path: Path) -> Iterator[Lab]:
+    """For a test that starts its servers itself, or damages something."""
+    with made(tmp_path) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with made(tmp_path_factory.mktemp("serve")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
 def server(lab: Lab) -> Iterator[Server]:
     with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=lab.log) as found:
         yield found
@@ -105,7 +117,7 @@ for _ in range(5):
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def machine(lab: Lab) -> Iterator[Net]:
     """A second namespace with a cable to the first one's bridge."""
     net = Net(f"{lab.net.name}-m", bridge="eth0")
@@ -193,21 +205,21 @@ def test_who_is_not_in_the_cluster_s_network_gets_no_seed(lab: Lab, server: Serv
             assert lab.net.run("curl", "-s", f"http://{address}:{port}/", check=False).returncode == 7
 
 
-def test_nodes_are_ordered_watched_and_remembered_over_a_crash(lab: Lab) -> None:
-    common = (lab.spec, "--out", lab.out)
-    with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=lab.log) as server:
-        assert "node1" in lab.net.builder("reinstall", lab.spec, "node1", "--out", lab.out).stdout
-        assert netlab.row(lab.net, lab.spec, lab.out, "node1")["health"] == "waiting"
+def test_nodes_are_ordered_watched_and_remembered_over_a_crash(own: Lab) -> None:
+    common = (own.spec, "--out", own.out)
+    with netlab.serve(own.net, own.spec, own.out, "--dhcp", "full", log=own.log) as server:
+        assert "node1" in own.net.builder("reinstall", own.spec, "node1", "--out", own.out).stdout
+        assert netlab.row(own.net, own.spec, own.out, "node1")["health"] == "waiting"
         server.kill()
-    done = lab.net.builder("watch", *common, "--once", check=False)
+    done = own.net.builder("watch", *common, "--once", check=False)
     assert done.returncode == 4 and "hint: is it running?" in done.stderr
-    with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=lab.log):
-        assert "builder.order=" in lab.curl(f"{CONTROL}/v1/boot/ipxe?mac=52:54:00:77:00:01")
-        table = lab.net.builder("watch", *common, "--once").stdout
+    with netlab.serve(own.net, own.spec, own.out, "--dhcp", "full", log=own.log):
+        assert "builder.order=" in own.curl(f"{CONTROL}/v1/boot/ipxe?mac=52:54:00:77:00:01")
+        table = own.net.builder("watch", *common, "--once").stdout
         assert "node1 working   loading" in table and "node2 idle" in table
-        lab.net.builder("reinstall", lab.spec, "--all", "--take-back", "--out", lab.out)
-        assert "builder.order=" not in lab.curl(f"{CONTROL}/v1/boot/ipxe?mac=52:54:00:77:00:01")
-    done = lab.net.builder("watch", *common, "--once", check=False)
+        own.net.builder("reinstall", own.spec, "--all", "--take-back", "--out", own.out)
+        assert "builder.order=" not in own.curl(f"{CONTROL}/v1/boot/ipxe?mac=52:54:00:77:00:01")
+    done = own.net.builder("watch", *common, "--once", check=False)
     assert done.returncode == 4 and "no server serves this cluster" in done.stderr
 
 
@@ -218,13 +230,13 @@ def test_a_server_that_dies_is_started_again(lab: Lab, server: Server) -> None:
     until("it serves", lambda: lab.status(f"{WEB}/vmlinuz") == "200")
 
 
-def test_all_of_it_ends_together(lab: Lab) -> None:
-    with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=lab.log):
-        pids = [int((lab.serve_folder / f"{name}.pid").read_text()) for name in ("nginx", "dnsmasq")]
+def test_all_of_it_ends_together(own: Lab) -> None:
+    with netlab.serve(own.net, own.spec, own.out, "--dhcp", "full", log=own.log):
+        pids = [int((own.serve_folder / f"{name}.pid").read_text()) for name in ("nginx", "dnsmasq")]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    assert not (lab.serve_folder / "control.json").exists()
+    assert not (own.serve_folder / "control.json").exists()
 
 
 def refused(done: Completed, code: int, message: str, hint: str) -> None:
@@ -234,31 +246,31 @@ def refused(done: Completed, code: int, message: str, hint: str) -> None:
     assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1
 
 
-def test_what_is_wrong_is_said_once_with_a_hint(lab: Lab) -> None:
-    with listening(lab.net, 8480):
+def test_what_is_wrong_is_said_once_with_a_hint(own: Lab) -> None:
+    with listening(own.net, 8480):
         refused(
-            lab.serve("--dhcp", "full"),
+            own.serve("--dhcp", "full"),
             4,
             f"tcp port 8480 at {ADDRESS}, for the payload, is in use",
             "--http-port",
         )
-    refused(lab.serve("--interface", "lo"), 2, "lo has no address in the cluster's network", "ip address add")
-    refused(lab.serve("--interface", "eth9"), 2, "this host has no interface eth9", "it has br0")
-    run(["ip", "-n", lab.net.name, "address", "add", "10.77.0.2/24", "dev", "port0"], step="ip")
-    refused(lab.serve(), 2, "this host is in 10.77.0.0/24 more than once", "--interface")
-    refused(lab.serve("--interface", "nosuch"), 2, "no interface nosuch", "br0")
-    run(["ip", "-n", lab.net.name, "address", "del", "10.77.0.2/24", "dev", "port0"], step="ip")
+    refused(own.serve("--interface", "lo"), 2, "lo has no address in the cluster's network", "ip address add")
+    refused(own.serve("--interface", "eth9"), 2, "this host has no interface eth9", "it has br0")
+    run(["ip", "-n", own.net.name, "address", "add", "10.77.0.2/24", "dev", "port0"], step="ip")
+    refused(own.serve(), 2, "this host is in 10.77.0.0/24 more than once", "--interface")
+    refused(own.serve("--interface", "nosuch"), 2, "no interface nosuch", "br0")
+    run(["ip", "-n", own.net.name, "address", "del", "10.77.0.2/24", "dev", "port0"], step="ip")
     caps = ("setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service")
-    done = lab.net.run(*caps, netlab.BUILDER, "serve", lab.spec, "--out", lab.out, "--dhcp", "full", check=False)
+    done = own.net.run(*caps, netlab.BUILDER, "serve", own.spec, "--out", own.out, "--dhcp", "full", check=False)
     refused(done, 4, f"udp port 67 at {ADDRESS}, for DHCP, may not be used", "sudo")
-    (lab.tree / "builder/layers/node.squashfs").write_bytes(b"short")
-    refused(lab.serve(), 5, "builder/layers/node.squashfs has 5 bytes, not 8388608", "make pxe")
-    (lab.tree / "builder/layers/node.squashfs").unlink()
-    refused(lab.serve(), 5, "builder/layers/node.squashfs is missing", "make pxe")
-    (lab.tree / "tree.json").write_text("{")
-    refused(lab.serve(), 5, "the network-boot tree is damaged", "make pxe")
-    (lab.tree / "tree.json").unlink()
-    refused(lab.serve(), 5, "there is no network-boot tree", "make pxe")
+    (own.tree / "builder/layers/node.squashfs").write_bytes(b"short")
+    refused(own.serve(), 5, "builder/layers/node.squashfs has 5 bytes, not 8388608", "make pxe")
+    (own.tree / "builder/layers/node.squashfs").unlink()
+    refused(own.serve(), 5, "builder/layers/node.squashfs is missing", "make pxe")
+    (own.tree / "tree.json").write_text("{")
+    refused(own.serve(), 5, "the network-boot tree is damaged", "make pxe")
+    (own.tree / "tree.json").unlink()
+    refused(own.serve(), 5, "there is no network-boot tree", "make pxe")
 
 
 @contextmanager
@@ -276,10 +288,10 @@ def test_a_tree_that_is_served_is_not_changed_nor_served_twice(lab: Lab, server:
     refused(lab.serve("--dhcp", "full"), 4, "is being made, or served already", "one at a time")
 
 
-def test_the_configuration_is_printed_for_other_servers(lab: Lab) -> None:
-    text = lab.net.builder("serve", lab.spec, "--out", lab.out, "--print-config").stdout
+def test_the_configuration_is_printed_for_other_servers(own: Lab) -> None:
+    text = own.net.builder("serve", own.spec, "--out", own.out, "--print-config").stdout
     for wanted in ("dhcp-range=10.77.0.0,proxy", f"listen {ADDRESS}:8480;", "smbios", "#!ipxe", "dnsmasq.conf"):
         assert wanted in text
-    assert not lab.serve_folder.exists()
-    (lab.out / "p.conf").write_text(text.partition("dnsmasq.conf\n")[2].partition("### ")[0])
-    lab.net.run("dnsmasq", "--test", f"--conf-file={lab.out / 'p.conf'}")
+    assert not own.serve_folder.exists()
+    (own.out / "p.conf").write_text(text.partition("dnsmasq.conf\n")[2].partition("### ")[0])
+    own.net.run("dnsmasq", "--test", f"--conf-file={own.out / 'p.conf'}")
