@@ -90,6 +90,42 @@ def network(address: str = f"{ADDRESS}/24") -> Iterator[Net]:
         run(["ip", "netns", "del", net.name], step="taking the namespace away")
 
 
+@contextlib.contextmanager
+def neighbour(net: Net, address: str) -> Iterator[Net]:
+    """Another machine on the network: a namespace whose ``eth0`` is cabled to the bridge."""
+    other = Net(f"{net.name}-{address.rpartition('.')[2]}", bridge="eth0")
+    cable = f"cable{address.rpartition('.')[2]}"
+    run(["ip", "netns", "add", other.name], step="making a neighbour")
+    try:
+        for namespace, argv in (
+            (net, ("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", other.name)),
+            (net, ("link", "set", cable, "master", net.bridge)),
+            (net, ("link", "set", cable, "up")),
+            (other, ("link", "set", "lo", "up")),
+            (other, ("link", "set", "eth0", "up")),
+            (other, ("address", "add", f"{address}/24", "dev", "eth0")),
+        ):
+            run(["ip", "-n", namespace.name, *argv], step="plugging in a neighbour")
+        yield other
+    finally:
+        run(["ip", "netns", "del", other.name], step="taking a neighbour away")
+
+
+@contextlib.contextmanager
+def dhcp(net: Net, folder: Path) -> Iterator[None]:
+    """A network's own DHCP server, which knows nothing of booting: what a router at home has."""
+    with neighbour(net, "10.77.0.3") as router:
+        argv = ["dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--log-facility=-"]
+        argv += ["--interface=eth0", "--bind-interfaces", f"--dhcp-leasefile={folder}/router-leases"]
+        argv += ["--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0"]
+        with (
+            (folder / "router.log").open("wb") as log,
+            start(router.argv(*argv), step="the router", stderr=log.fileno()) as process,
+        ):
+            yield
+            process.terminate()
+
+
 class Server:
     """A running `builder serve`."""
 

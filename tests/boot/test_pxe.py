@@ -131,14 +131,15 @@ def lab(built: tuple[Path, Path], progress: Say) -> Iterator[Lab]:
 
 
 def test_a_node_is_installed_over_the_network_once_and_keeps_its_models(lab: Lab) -> None:
-    """BIOS by QEMU's iPXE, and the server is killed meanwhile; then its disk; then UEFI with Secure Boot."""
+    """BIOS by QEMU's iPXE beside a router that gives the addresses, and the server is killed meanwhile; then its
+    disk; then UEFI with Secure Boot."""
     log = lab.folder / "serve.log"
-    with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=log) as server:
+    with netlab.dhcp(lab.net, lab.folder), netlab.serve(lab.net, lab.spec, lab.out, log=log) as server:
         lab.order()
         with lab.start(lab.machine(), "install") as vm:
             lab.wait(vm, {"fetch": re.compile(r"builder: fetch: (\d\d) %"), **PATTERNS})
             server.kill()
-            with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=log):
+            with netlab.serve(lab.net, lab.spec, lab.out, log=log):
                 lab.installed(vm)
     with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=log):
         with lab.start(lab.machine(), "disk") as vm:

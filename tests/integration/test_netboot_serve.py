@@ -120,20 +120,8 @@ for _ in range(5):
 
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> Iterator[Net]:
-    """A second namespace with a cable to the first one's bridge."""
-    net = Net(f"{lab.net.name}-m", bridge="eth0")
-    run(["ip", "netns", "add", net.name], step="ip")
-    try:
-        ip = ("ip", "-n", lab.net.name)
-        run([*ip, "link", "add", "cable", "type", "veth", "peer", "name", "eth0", "netns", net.name], step="ip")
-        for argv in (("set", "cable", "master", "br0"), ("set", "cable", "up")):
-            run([*ip, "link", *argv], step="ip")
-        run(["ip", "-n", net.name, "link", "set", "lo", "up"], step="ip")
-        run(["ip", "-n", net.name, "link", "set", "eth0", "up"], step="ip")
-        run(["ip", "-n", net.name, "address", "add", "10.77.0.2/24", "dev", "eth0"], step="ip")
-        yield net
-    finally:
-        run(["ip", "netns", "del", net.name], step="ip")
+    with netlab.neighbour(lab.net, "10.77.0.2") as found:
+        yield found
 
 
 @pytest.mark.parametrize(
