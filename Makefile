@@ -14,6 +14,9 @@ ROOT    := $(if $(filter-out 0,$(shell id -u)),sudo)
 ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
 iso pxe plan boot-test: examples/models/tiny.gguf
 endif
+ifneq ($(filter examples/containers%,$(CLUSTER)),)
+iso plan boot-test: examples/images/hello.tar
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup iso pxe serve plan boot-test check test fmt golden bench clean
@@ -30,6 +33,9 @@ $(READY): pyproject.toml builder/host.py tools/setup
 
 examples/models/tiny.gguf: tools/make-tiny-model | $(READY)
 	$(BIN)/python tools/make-tiny-model $@
+
+examples/images/hello.tar: tools/make-tiny-image | $(READY)
+	$(BIN)/python tools/make-tiny-image $@
 
 iso: $(READY) ## Build the install medium of CLUSTER
 	@$(BIN)/builder iso $(CLUSTER) $(ARGS)

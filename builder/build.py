@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import console, hub, lock, plan
+from builder import console, engines, hub, lock, plan, source, wheels
 from builder.apt import Package
 from builder.cache import Cache
+from builder.containers import staging
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
-from builder.layers import base, engine, site
+from builder.layers import base, engine, gpu, images, site
 from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
 from builder.mirror import Mirror
 from builder.netboot import tree
 from builder.netboot.tree import Tree
-from builder.plan import Plan
+from builder.plan import Layer, Plan
 from builder.spec.load import load
 from builder.spec.model import Cluster
 from builder.spec.warnings import warnings
@@ -73,21 +74,26 @@ def gather(spec_path: Path, cache: Cache) -> tuple[Plan, list[Path], Payload]:
     for warning in warnings(cluster):
         console.warn(warning)
     todo = plan.make(cluster, locked(cluster, spec_path, cache))
-    packages = fetch_packages(todo, cache)
+    packages = fetch_packages(todo, cache) | fetch_python(todo, spec_path.parent, cache)
     models = stage_models(todo, spec_path.parent, cache)
-    stack = make_layers(todo, packages, cache)
+    stage_images(todo, spec_path.parent, cache)
+    stack = make_layers(todo, spec_path.parent, packages, cache)
     return todo, stack, payload.make(todo, {layer.name: layer for layer in stack}, models)
 
 
-def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
-    """The squashfs of every layer, lowest first, each checked before it is used."""
+def make_layers(todo: Plan, folder: Path, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
+    """The squashfs of every layer, lowest first, each checked before it is used; ``folder`` is the spec's."""
     stack: list[Path] = []
     for layer in todo.layers:
         match layer.name:
             case "base":
                 stack.append(base.make(todo, packages, cache))
+            case "gpu":
+                stack.append(gpu.make(todo, layer, stack[0], folder, packages, cache))
             case "engine":
                 stack.append(engine.make(todo, layer, packages, cache))
+            case "images":
+                stack.append(images.make(todo, layer, cache))
             case "site":
                 stack.append(site.make(todo, stack[0], cache))
     return stack
@@ -127,15 +133,20 @@ def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = Fa
     return pins
 
 
-def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
+def fetch_packages(todo: Plan, cache: Cache) -> dict[str, Path]:
     """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
-    sources = {"base": (todo.lock.packages, lock.mirror_of), "engine": (todo.lock.engine, lock.mirror_of_engine)}
+    engine = (*todo.lock.engine, *todo.lock.tools)
+    sources = {
+        "base": (todo.lock.packages, lock.mirror_of),
+        "gpu": (todo.lock.gpu, lock.mirror_of),
+        "engine": (engine, lock.mirror_of_engine),
+    }
     items: list[Item] = []
     origins: list[str] = []
     for layer in todo.layers:
         packages, mirror_of = sources.get(layer.name, ((), None))
-        if mirror_of is None or (cache.product(layer.name, layer.digest) / layer.file).exists():
+        if mirror_of is None or layer_of(cache, layer).exists():
             continue
         mirror = mirror_of(todo.cluster)
         origins += [mirror.origin] if mirror.origin not in origins else []
@@ -145,6 +156,28 @@ def fetch_packages(todo: Plan, cache: Cache) -> Mapping[str, Path]:
     missing = sum(item.size or 0 for item in items if not cache.blob(item.key).exists())
     with console.step(f"packages: {console.human(missing)} to fetch, from {' and '.join(origins)}"):
         return fetch(items, cache, title="packages")
+
+
+def fetch_python(todo: Plan, folder: Path, cache: Cache) -> dict[str, Path]:
+    """The engine's Python packages and sources by sha256, if its layer is still to be made.
+
+    ``folder`` is the spec's. Raises BuilderError (FETCH) if something is not what the lock says.
+    """
+    pins = todo.lock
+    part = engines.of(todo.cluster).part(todo.cluster)
+    waiting = [layer for layer in todo.layers if layer.name == "engine" and not layer_of(cache, layer).exists()]
+    if pins is None or part is None or part.python is None or not waiting:
+        return {}
+    known = {source.name: source for source in (part.recipe.sources if part.recipe else ())}
+    found = {pin.sha256: source.obtain(known[pin.name], pin, folder, cache) for pin in pins.sources}
+    missing = sum(wheel.size for wheel in pins.wheels if not cache.blob(wheel.sha256).exists())
+    with console.step(f"Python packages: {console.human(missing)} to fetch"):
+        return found | wheels.fetch(pins.wheels, cache, python=part.python, torch=pins.torch)
+
+
+def layer_of(cache: Cache, layer: Layer) -> Path:
+    """Where a layer's squashfs is, or would be."""
+    return cache.product(layer.name, layer.digest) / layer.file
 
 
 def _package_item(package: Package, mirror: Mirror) -> Item:
@@ -186,6 +219,20 @@ def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
         with console.step(f"models: {len(missing)} files, {console.human(sum(missing.values()))} to fetch"):
             fetch(items, cache, title="models")
     return staged | {item.key: cache.blob(item.key) for item in items}
+
+
+def stage_images(todo: Plan, folder: Path, cache: Cache) -> None:
+    """Every container image's blobs come into the cache, held to the lock's digests, if their layer is to be made.
+
+    Raises BuilderError (FETCH) if one is not what the lock says.
+    """
+    if all(layer_of(cache, layer).exists() for layer in todo.layers if layer.name == "images"):
+        return
+    items = staging.obtain(todo.cluster.images, todo.images, folder, cache)
+    missing = {item.key: item.size or 0 for item in items if not cache.blob(item.key).exists()}
+    if missing:
+        with console.step(f"images: {len(missing)} blobs, {console.human(sum(missing.values()))} to fetch"):
+            fetch(items, cache, title="images")
 
 
 def _unchanged(path: Path, model: LockedModel) -> Path:

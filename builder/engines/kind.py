@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.engines.trial import Trial
+from builder.recipe import Recipe
 from builder.spec.engine import Engine
 from builder.spec.finding import Finding
+from builder.wheels import Wheels
 
 if TYPE_CHECKING:
     from builder.spec.model import Cluster
 
-__all__ = ["Files", "Finding", "Kind", "Minimum", "Part", "Port", "Trial"]
+__all__ = ["HOME", "Files", "Finding", "Kind", "Minimum", "Part", "Port", "Read", "Trial", "Wheels"]
 
 # Every model file's size in bytes, by its path below the node's folder of models: what the lock knows. None: there
 # is no lock yet, so that only the names in the spec are known, and of a repository not a single file.
 Files = Mapping[str, int] | None
+
+# Where a part's virtual environment is, for programs that run inside the part.
+HOME = "/usr/local"
+
+# A text file of a source by the source's name and the file's path.
+Read = Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,24 @@ class Part:
 
     Packages of a release of ``distribution``, which need not be what the nodes run, laid out under ``prefix``;
     ``names`` are asked of apt, and dependencies follow.
+
+    With ``python`` ("3.13", which must be among the packages) it also holds a virtual environment, at :data:`HOME`
+    below the prefix, of what the kind's ``wheels`` ask for. ``asks`` is what that depends on, in the engine's own
+    words: a lock that answers others is stale. ``recipe``: what is built from source and joins them.
     """
 
     prefix: str
     release: str
     names: tuple[str, ...]
     distribution: str = "debian"
+    python: str | None = None
+    asks: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Packages that build it, of which nothing comes to the node."""
+        return self.recipe.tools if self.recipe else ()
 
 
 @dataclass(frozen=True)
@@ -72,8 +92,9 @@ class Minimum:
 class Kind:
     """An engine. All functions are pure.
 
-    ``options``: its group in the spec. ``part``: its programs. ``formats``: endings of model files that it
-    can load. ``ports``: what the firewall opens. ``facts``: what a node must know of it, for
+    ``options``: its group in the spec. ``part``: its programs. ``wheels``: the Python packages among them, which
+    a source that is built may have a say in; it is asked when a lock is made. ``formats``: endings of model files
+    that it can load. ``ports``: what the firewall opens. ``facts``: what a node must know of it, for
     ``/etc/builder/cluster.json`` and the templates of its overlay. ``check``: what is wrong with a spec that
     chose it; it is asked for a draft without files, and once more when there is a lock. ``minimum``: what it
     needs. ``trial``: how to prove that it works. ``smoke``: programs that must exit 0 inside the part when the
@@ -81,7 +102,7 @@ class Kind:
     """
 
     options: type[Engine]
-    part: Part | None
+    part: Callable[[Cluster], Part | None]
     formats: tuple[str, ...]
     ports: Callable[[Cluster], tuple[Port, ...]]
     facts: Callable[[Cluster, Files], dict[str, Any]]
@@ -89,6 +110,7 @@ class Kind:
     minimum: Callable[[Cluster, Files], Minimum]
     trial: Callable[[Cluster], Trial | None]
     smoke: tuple[tuple[str, ...], ...] = ()
+    wheels: Callable[[Cluster, Read], Wheels] | None = None
 
     @property
     def name(self) -> str:

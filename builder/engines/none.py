@@ -18,7 +18,7 @@ class NoEngine(Engine):
 
 KIND = Kind(
     options=NoEngine,
-    part=None,
+    part=lambda _cluster: None,
     formats=(),
     ports=lambda _cluster: (),
     facts=lambda _cluster, _files: {},

@@ -141,12 +141,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Storage:
-    """Sizes of the partitions. ``None`` is the rest of the disk; ``models`` 0 is no such partition, and ``keep``
-    is the wish that a models partition of an earlier install stays."""
+    """Sizes of the partitions. ``None`` is the rest of the disk; ``models`` 0 is no such partition.
+
+    ``keep`` is the wish that a models partition of an earlier install stays.
+    ``besides``: what else of the disk subiquity needs, for encryption and LVM; nothing with the direct installer.
+    """
 
     esp: int
     root: int | None
     models: int | None
+    besides: int = 0
     keep: bool = False
 
 

@@ -117,13 +117,7 @@ def parse_manifest(data: bytes) -> Manifest:
             layers=tuple(raw["layers"]),
             models=tuple(Model(entry["name"], entry["path"]) for entry in raw["models"]),
             nodes=tuple(_node(entry) for entry in raw["nodes"]),
-            storage=Storage(
-                raw["storage"]["esp"],
-                raw["storage"]["root"],
-                raw["storage"]["models"],
-                # Absent on media that were made before it could be asked for.
-                keep=raw["storage"].get("keep", False) is True,
-            ),
+            storage=_storage(raw["storage"]),
             after=raw["after"],
             index={file.path: file for file in files},
         )
@@ -152,6 +146,11 @@ def _require_places(names: list[str]) -> None:
         parts = name.split("/")
         if clash := taken & {"/".join(parts[:count]) for count in range(1, len(parts))}:
             raise InstallError(f"the manifest has {clash.pop()} as a file and as a folder of models")
+
+
+def _storage(raw: Mapping[str, Any]) -> Storage:
+    # What a medium that was made before does not say is not asked for.
+    return Storage(raw["esp"], raw["root"], raw["models"], raw.get("besides", 0), raw.get("keep", False) is True)
 
 
 def _node(raw: Mapping[str, Any]) -> Node:

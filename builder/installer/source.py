@@ -65,7 +65,7 @@ class Medium(Source):
     ) -> None:
         try:
             with (self.root / file.path).open("rb", buffering=0) as reader:
-                digest = system.write(iter(lambda: reader.read(payload.CHUNK), b""), target, progress, mode)
+                digest = system.write_parts(iter(lambda: reader.read(payload.CHUNK), b""), target, progress, mode)
         except OSError as error:
             raise InstallError(f"copying {target.name}: {error.strerror}") from error
         if digest != file.sha256:

@@ -105,9 +105,9 @@ class Web(Source):
         try:
             if held is not None:
                 with held.open("rb", buffering=0) as reader:
-                    digest = system.write(iter(lambda: reader.read(CHUNK), b""), part, progress, mode)
+                    digest = system.write_parts(iter(lambda: reader.read(CHUNK), b""), part, progress, mode)
             else:
-                digest = system.write(self._chunks(file.path, file.size), part, progress, mode)
+                digest = system.write_parts(self._chunks(file.path, file.size), part, progress, mode)
             if digest != file.sha256:
                 part.unlink()
             _require(file, digest)

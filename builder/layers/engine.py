@@ -11,7 +11,7 @@ from pathlib import Path
 
 from builder import console, engines, sandbox
 from builder.cache import Cache
-from builder.layers import squashfs
+from builder.layers import fromsource, python, squashfs
 from builder.plan import Layer, Plan
 from builder.run import run
 
@@ -21,28 +21,29 @@ _POINTS = ("dev", "etc", "mnt", "proc", "run", "srv/models", "sys", "tmp", "var/
 
 
 def make(plan: Plan, layer: Layer, packages: Mapping[str, Path], cache: Cache) -> Path:
-    """The engine layer's squashfs, from the cache if it is there. ``packages``: blobs by sha256.
+    """The engine layer's squashfs, from the cache if it is there. ``packages``: packages, Python packages and
+    sources by sha256.
 
     Its programs are run once inside it. Raises BuilderError if one does not.
     """
     assert plan.lock is not None
     kind = engines.of(plan.cluster)
-    assert kind.part is not None
+    wanted = kind.part(plan.cluster)
+    assert wanted is not None
     made = cache.product("engine", layer.digest) / layer.file
     if made.exists():
         return made
-    title = f"engine layer: {kind.name}, {len(plan.lock.engine)} packages of {kind.part.release}"
+    title = f"engine layer: {kind.name}, {len(plan.lock.engine)} packages of {wanted.release}"
     with console.step(title), cache.scratch("engine") as work, cache.make("engine", layer.digest) as part:
-        root = work / "tree" / kind.part.prefix.lstrip("/")
-        root.mkdir(parents=True)
-        # base-files brings the links /bin, /lib, … that the others' files must be unpacked through.
-        for package in sorted(plan.lock.engine, key=lambda package: package.name != "base-files"):
-            run(["dpkg-deb", "--extract", packages[package.sha256], root], step=f"unpacking {package.name}")
+        root = work / "tree" / wanted.prefix.lstrip("/")
+        fromsource.unpack(plan.lock.engine, packages, root)
         for name in _LEFT_OUT:
             if (root / name).exists():
                 run(["rm", "-r", root / name], step="tidying the engine layer")
         for point in _POINTS:
             (root / point).mkdir(parents=True, exist_ok=True)
+        if wanted.python:
+            python.fill(wanted, plan.lock, root, packages, cache)
         for argv in kind.smoke:
             sandbox.inside(root, argv, step=f"trying {argv[0]} of the engine layer")
         squashfs.date(work / "tree", plan.epoch)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from builder.spec import gpufiles
 from builder.spec.finding import Finding, Keys
+from builder.spec.gpu import Gpu
 from builder.spec.model import Cluster
 from builder.spec.sizes import RuleError, format_size
 from builder.spec.sshkeys import TYPES, is_private, public_key
@@ -23,10 +25,11 @@ _TYPED = "use what every keyboard has: letters, digits, blanks and signs of ASCI
 
 @dataclass(frozen=True)
 class Local:
-    """What the files held: all public keys of the cluster, and the disks' passphrase; and what is wrong."""
+    """What the files held: all public keys, the disks' passphrase, the GPUs' certificate; and what is wrong."""
 
     keys: tuple[str, ...]
     passphrase: SecretStr | None
+    gpu: Gpu | None
     findings: tuple[Finding, ...]
 
 
@@ -55,7 +58,11 @@ def resolve(cluster: Cluster, base: Path) -> Local:
     iso = cluster.media.base_iso
     if iso is not None and iso.path is not None:
         findings += _file(iso.path, base, ("media", "base_iso", "path"), "name the .iso file")[0]
-    return Local(tuple(keys), passphrase, (*findings, *_models(cluster, base)))
+    for index, image in enumerate(cluster.images):
+        if image and image.path:
+            findings += _file(image.path, base, ("images", index, "path"), "name one archive")[0]
+    gpu, wrong = gpufiles.resolve(cluster.gpu, base)
+    return Local(tuple(keys), passphrase, gpu, (*findings, *_models(cluster, base), *wrong))
 
 
 def _plain(name: str, base: Path) -> Path:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from builder.spec import netrules, rules
+from builder.containers import reference
+from builder.spec import gpurules, netrules, rules
 from builder.spec.sizes import PATTERN as SIZE_PATTERN
 from builder.spec.sshkeys import TYPES, public_key
 
@@ -62,6 +63,7 @@ Port = Annotated[
         }
     ),
 ]
+PortRange = Annotated[str, AfterValidator(netrules.port_range), _string("^[0-9]+-[0-9]+$")]
 OnePort = Annotated[
     int, AfterValidator(netrules.one_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
 ]
@@ -74,6 +76,7 @@ Layers = Annotated[
 Url = Annotated[str, AfterValidator(netrules.http), _string(netrules.HTTP)]
 Archive = Annotated[str, AfterValidator(netrules.archive), _string(netrules.HTTP)]
 Package = Annotated[str, AfterValidator(rules.package), _string(rules.PACKAGE)]
+Requirement = Annotated[str, AfterValidator(rules.requirement), _string(rules.REQUIREMENT)]
 Release = Annotated[str, AfterValidator(rules.release), _string(r"^([a-z]+|[0-9]+(\.[0-9]+)?)$")]
 BaseRelease = Annotated[str, AfterValidator(rules.base_release), _string(r"^([a-z]+|[0-9]+\.[0-9]+)$")]
 FileName = Annotated[str, AfterValidator(rules.file_name), _string(rules.FILE_NAME)]
@@ -84,8 +87,17 @@ FileGlob = Annotated[str, AfterValidator(rules.file_glob), _string(minLength=1)]
 Variable = Annotated[str, AfterValidator(rules.variable), _string("^[A-Z_][A-Z0-9_]{0,63}$")]
 LocalPath = Annotated[str, AfterValidator(rules.local_path), _string(minLength=1)]
 Sha256 = Annotated[str, AfterValidator(rules.sha256), _string("^[0-9a-fA-F]{64}$")]
+ImageName = Annotated[str, AfterValidator(reference.image), _string(reference.PATTERN)]
+ImageDigest = Annotated[str, AfterValidator(reference.digest), _string(reference.DIGEST)]
 Console = Annotated[str, AfterValidator(netrules.console), _string(r"^tty(S|AMA|USB)[0-9]")]
 Countdown = Annotated[
     int, AfterValidator(rules.countdown), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 300})
 ]
 Volume = Annotated[str, AfterValidator(rules.volume), _string("^[A-Z0-9_]{1,32}$")]
+GpuModel = Annotated[str, AfterValidator(gpurules.gpu_model), _string(minLength=1)]
+GpuCount = Annotated[
+    int, AfterValidator(gpurules.gpu_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 16})
+]
+Driver = Annotated[str, AfterValidator(gpurules.driver), _string("^[0-9]{3}$")]
+Cuda = Annotated[str, AfterValidator(gpurules.cuda), _string(r"^(none|[0-9]{2}(\.[0-9])?)$")]
+Fingerprint = Annotated[str, AfterValidator(gpurules.fingerprint), _string("^([0-9A-Fa-f] ?){40}$")]

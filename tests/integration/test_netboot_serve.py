@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from builder.netboot import supervise
 from builder.run import Completed, run, start
 from tests import netlab, sites
-from tests.netlab import ADDRESS, Net, Server
+from tests.netlab import ADDRESS, Net
+from tests.netlab import Server as Serving
 
 pytestmark = pytest.mark.tools
 ROOT = Path(__file__).parents[2]
@@ -81,7 +83,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def server(lab: Lab) -> Iterator[Server]:
+def server(lab: Lab) -> Iterator[Serving]:
     with netlab.serve(lab.net, lab.spec, lab.out, "--dhcp", "full", log=lab.log) as found:
         yield found
 
@@ -135,14 +137,14 @@ def machine(lab: Lab) -> Iterator[Net]:
     ],
 )
 def test_every_firmware_is_told_what_to_boot(
-    server: Server, machine: Net, arch: str, vendor: str, kind: str, boot: str
+    server: Serving, machine: Net, arch: str, vendor: str, kind: str, boot: str
 ) -> None:
     """And the node gets the address that the spec gives it."""
     assert machine.run(sys.executable, "-c", ASK, arch, vendor, kind).stdout.split() == ["10.77.0.11", boot]
 
 
 def test_another_server_on_the_network_is_not_joined(
-    lab: Lab, server: Server, machine: Net, tmp_path: Path
+    lab: Lab, server: Serving, machine: Net, tmp_path: Path
 ) -> None:
     shutil.copytree(lab.tree, tmp_path / "other/quickstart/pxe")
     for dhcp in ("full", "proxy"):
@@ -152,7 +154,7 @@ def test_another_server_on_the_network_is_not_joined(
         assert "hint: stop it" in done.stderr
 
 
-def test_boot_files_come_by_tftp_and_the_payload_by_http_with_ranges(lab: Lab, server: Server) -> None:
+def test_boot_files_come_by_tftp_and_the_payload_by_http_with_ranges(lab: Lab, server: Serving) -> None:
     for name in ("grub.pxe", "shimx64.efi", "grubx64.efi"):
         assert lab.curl(f"tftp://{ADDRESS}/{name}") == name
     for base in (f"tftp://{ADDRESS}", WEB):
@@ -166,7 +168,7 @@ def test_boot_files_come_by_tftp_and_the_payload_by_http_with_ranges(lab: Lab, s
         assert (lab.serve_folder / "boot" / name).samefile(lab.tree / "boot" / name)
 
 
-def test_nothing_outside_the_tree_is_served(lab: Lab, server: Server) -> None:
+def test_nothing_outside_the_tree_is_served(lab: Lab, server: Serving) -> None:
     (lab.tree / "builder/link").symlink_to("/etc/passwd")
     for path in (
         "/../state.json",
@@ -185,7 +187,7 @@ def test_nothing_outside_the_tree_is_served(lab: Lab, server: Server) -> None:
         assert lab.net.run("curl", "-s", f"tftp://{ADDRESS}/{path}", check=False).returncode != 0
 
 
-def test_who_is_not_in_the_cluster_s_network_gets_no_seed(lab: Lab, server: Server) -> None:
+def test_who_is_not_in_the_cluster_s_network_gets_no_seed(lab: Lab, server: Serving) -> None:
     run(["ip", "-n", lab.net.name, "address", "add", "10.99.0.1/24", "dev", "br0"], step="ip")
     assert lab.status("--interface", "10.99.0.1", f"{WEB}/builder/seeds/node1/user-data") == "403"
     assert lab.curl(f"{WEB}/builder/seeds/node1/user-data") == "secret"
@@ -212,11 +214,21 @@ def test_nodes_are_ordered_watched_and_remembered_over_a_crash(own: Lab) -> None
     assert done.returncode == 4 and "no server serves this cluster" in done.stderr
 
 
-def test_a_server_that_dies_is_started_again(lab: Lab, server: Server) -> None:
+def test_a_server_that_dies_is_started_again(lab: Lab, server: Serving) -> None:
     before = int((lab.serve_folder / "nginx.pid").read_text())
     os.kill(before, signal.SIGKILL)
     until("nginx is back", lambda: "nginx ended with -9; starting it again" in server.said())
     until("it serves", lambda: lab.status(f"{WEB}/vmlinuz") == "200")
+
+
+def test_a_server_that_cannot_run_is_given_up_with_what_it_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    broken = supervise.Server("broken", ["sh", "-c", "echo no such certificate; exit 3"])
+    with supervise.running([broken], said.append, lambda _line: None) as watch:
+        until("it is given up", lambda: watch.broken is not None)
+    assert watch.broken is not None
+    assert "running broken failed" in watch.broken.message and "no such certificate" in watch.broken.message
+    assert said == ["broken ended with 3; starting it again"] * 2
 
 
 def test_all_of_it_ends_together(own: Lab) -> None:
@@ -273,7 +285,7 @@ def listening(net: Net, port: int) -> Iterator[None]:
         process.kill()
 
 
-def test_a_tree_that_is_served_is_not_changed_nor_served_twice(lab: Lab, server: Server) -> None:
+def test_a_tree_that_is_served_is_not_changed_nor_served_twice(lab: Lab, server: Serving) -> None:
     refused(lab.serve("--dhcp", "full"), 4, "is being made, or served already", "one at a time")
 
 

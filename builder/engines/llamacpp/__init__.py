@@ -131,13 +131,14 @@ def try_out(cluster: Cluster) -> Trial:
     return trial.trial(first, wanted.port, workers, wanted.rpc_port)
 
 
+PART = Part(
+    prefix=PREFIX,
+    release="forky",
+    names=("base-files", "llama.cpp-tools", "llama.cpp-tools-extra", "libggml0-backend-rpc"),
+)
 KIND = Kind(
     options=LlamaCpp,
-    part=Part(
-        prefix=PREFIX,
-        release="forky",
-        names=("base-files", "llama.cpp-tools", "llama.cpp-tools-extra", "libggml0-backend-rpc"),
-    ),
+    part=lambda _cluster: PART,
     formats=gguf.FORMATS,
     ports=ports,
     facts=facts,

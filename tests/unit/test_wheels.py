@@ -1,0 +1,154 @@
+"""Python packages of an engine: which file is taken, what uv is asked, and how a tree is laid out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from builder import wheels
+from builder.cache import Cache
+from builder.errors import BuilderError, Exit
+from builder.wheels import Wheel, Wheels
+
+TAGS = wheels.supported("3.13")
+SHA = "ab" * 32
+
+
+def entry(*files: str, sdist: str | None = None) -> dict[str, object]:
+    """A package as uv's pylock.toml has it."""
+    found: dict[str, object] = {"name": "x", "version": "1.0"}
+    found["wheels"] = [{"url": f"https://h/{file}", "size": 1, "hashes": {"sha256": SHA}} for file in files]
+    if sdist:
+        found["sdist"] = {"url": f"https://h/{sdist}", "size": 2, "hashes": {"sha256": SHA}}
+    return found
+
+
+def chosen(*files: str) -> str:
+    return wheels._wheel(entry(*files), TAGS, "3.13").file
+
+
+def test_the_file_for_the_nodes_python_and_glibc_is_taken_and_not_this_machines() -> None:
+    mine = "x-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    node = "x-1.0-cp313-cp313-manylinux_2_17_x86_64.whl"
+    newer = "x-1.0-cp313-cp313-manylinux_2_99_x86_64.whl"
+    assert chosen(mine, node, newer, "x-1.0-py3-none-any.whl", "x-1.0-cp313-cp313-macosx_14_0_arm64.whl") == node
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "x-1.0-py3-none-any.whl",
+        "x-1.0-cp37-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        "x-1.0-py3-none-manylinux_2_35_x86_64.whl",
+    ],
+)
+def test_a_file_that_fits_every_python_will_do(file: str) -> None:
+    assert chosen("x-1.0-cp312-cp312-manylinux_2_17_x86_64.whl", file) == file
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["x-1.0-cp312-cp312-manylinux_2_17_x86_64.whl", "x-1.0-cp313-cp313t-manylinux_2_17_x86_64.whl", "x.whl"],
+)
+def test_a_package_without_a_wheel_for_the_nodes_is_named(file: str) -> None:
+    with pytest.raises(BuilderError, match=r"x 1\.0 has no wheel for Python 3\.13") as caught:
+        chosen(file)
+    assert caught.value.code is Exit.SPEC
+
+
+def test_a_source_archive_is_taken_for_what_is_built_only() -> None:
+    assert wheels._source(entry(sdist="x-1.0.tar.gz")).file == "x-1.0.tar.gz"
+    with pytest.raises(BuilderError, match="has no source archive"):
+        wheels._source(entry("x-1.0-py3-none-any.whl"))
+
+
+def test_uv_is_asked_for_the_nodes_platform_and_never_to_run_anybodys_code(tmp_path: Path) -> None:
+    asked = [str(word) for word in wheels.argv(Wheels(("ray==2.0",), torch="cpu"), tmp_path)]
+    assert asked[1:] == [
+        *("-m", "uv", "pip", "compile", f"{tmp_path}/requirements"),
+        *("--constraints", f"{tmp_path}/constraints", "--excludes", f"{tmp_path}/excluded"),
+        *("--format", "pylock.toml", "--output-file", f"{tmp_path}/pylock.toml", "--quiet"),
+        *("--python-version", "3.13", "--no-python-downloads", "--no-sources"),
+        *("--python-platform", "x86_64-manylinux_2_40", "--prerelease", "if-necessary-or-explicit"),
+        *("--torch-backend", "cpu", "--no-build"),
+    ]
+
+
+def test_the_index_is_uvs_own_setting_else_pips(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(wheels, "_of_pip", lambda: {"index-url": "https://pip/simple"})
+    assert wheels.environment()["UV_DEFAULT_INDEX"] == "https://pip/simple"
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv/simple")
+    assert wheels.environment()["UV_DEFAULT_INDEX"] == "https://uv/simple"
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("error: No solution found when resolving dependencies", Exit.SPEC),
+        ("error: Request failed\n  cause: error sending request for url (https://x/)", Exit.FETCH),
+    ],
+)
+def test_what_uv_refuses_is_told_from_an_index_out_of_reach(said: str, code: Exit) -> None:
+    refusal = wheels._refusal(said)
+    assert refusal.code is code and said.splitlines()[-1] in str(refusal)
+
+
+def test_a_file_that_the_index_no_longer_has_is_named_with_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "_compile", lambda *_, **__: [entry("x-1.0-py3-none-any.whl")])
+    gone = Wheel("x", "1.0", "x-1.0-py3-none-any.whl", 1, "cd" * 32)
+    with pytest.raises(BuilderError, match=f"does not offer x-1.0-py3-none-any.whl(?s:.*){'cd' * 32}"):
+        wheels.fetch([gone], Cache(tmp_path), python="3.13")
+
+
+def make_wheel(path: Path, files: dict[str, str]) -> Path:
+    """A wheel as an index would serve it, under the name of a blob."""
+    record = ""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+            hashed = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            record += f"{name},sha256={hashed},{len(text)}\n"
+        archive.writestr("x-1.0.dist-info/RECORD", record + "x-1.0.dist-info/RECORD,,\n")
+    return path
+
+
+WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+FILES = {
+    "x/__init__.py": "def main(): pass\n",
+    "x-1.0.data/scripts/tool": "#!python\nprint()\n",
+    "x-1.0.data/data/share/x.txt": "x",
+    "x-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: x\nVersion: 1.0\n",
+    "x-1.0.dist-info/WHEEL": WHEEL,
+    "x-1.0.dist-info/entry_points.txt": "[console_scripts]\nx-run = x:main\n",
+}
+
+
+def test_the_tree_is_an_environment_of_the_nodes_python_and_knows_no_place_of_this_machine(tmp_path: Path) -> None:
+    blob = make_wheel(tmp_path / SHA, FILES)
+    tree = tmp_path / "tree"
+    site = wheels.install([("x-1.0-py3-none-any.whl", blob)], tree, "/opt/e", "3.13")
+    assert site == tree / "opt/e/lib/python3.13/site-packages"
+    assert (site / "x/__init__.py").read_text() == FILES["x/__init__.py"]
+    assert (tree / "opt/e/share/x.txt").read_text() == "x"
+    assert (tree / "opt/e/bin/python").readlink() == Path("/usr/bin/python3.13")
+    for script in ("tool", "x-run"):
+        path = tree / "opt/e/bin" / script
+        assert path.read_text().startswith("#!/opt/e/bin/python\n") and path.stat().st_mode & 0o111
+    texts = [path.read_text() for path in tree.rglob("*") if path.is_file()]
+    assert not any(str(tmp_path) in text for text in texts)
+
+
+def test_a_damaged_wheel_is_named(tmp_path: Path) -> None:
+    blob = tmp_path / SHA
+    blob.write_bytes(b"PK not a zip")
+    with pytest.raises(BuilderError, match=r"x-1\.0-py3-none-any\.whl cannot be unpacked"):
+        wheels.install([("x-1.0-py3-none-any.whl", blob)], tmp_path / "tree", "/opt/e", "3.13")
