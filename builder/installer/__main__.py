@@ -8,14 +8,13 @@ import time
 from pathlib import Path
 
 from . import choose, commands, disk, facts, failure, keep, layout, net, payload, shell, system
-from .beacon import Silent
 from .console import Console, active_ttys
+from .listener import Nobody
 from .model import Disk, File, InstallError, Manifest, Node
 from .source import Medium
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .beacon import Beacon
     from .source import Source
 
 TARGET = Path("/run/builder/target")
@@ -26,10 +25,10 @@ STAGING = TARGET / ".builder-layers"
 class Install:
     """One installation. ``written`` becomes the disk's path when the first write is about to happen."""
 
-    def __init__(self, console: Console, folder: Path | None, beacon: Beacon | None = None) -> None:
+    def __init__(self, console: Console, folder: Path | None, listener: Nobody | None = None) -> None:
         self.console = console
         self.folder = folder
-        self.beacon = beacon or Silent()
+        self.listener = listener or Nobody()
         self.written = ""
 
     def run(self) -> Manifest:
@@ -47,7 +46,7 @@ class Install:
         files = payload.used_by(manifest, node)
         self.verify_payload(source, manifest, files)
         choose.disk_again(self.console, found, node, target)
-        self.beacon.ask_to_write(node.name, target.path)
+        self.listener.ask_to_write(node.name, target.path)
 
         self.written = target.path
         volumes = self.prepare_disk(target, plan, kept)
@@ -81,7 +80,7 @@ class Install:
     def is_carried_out(self, target: Disk) -> bool:
         """Whether the very order that started this boot was carried out, and the server has not heard of it."""
         esp = next((child.path for child in target.children if child.partlabel == "builder-esp"), "")
-        if not self.beacon.order or not esp:
+        if not self.listener.order or not esp:
             return False
         try:
             argv = ["mount", "-t", "vfat", "-o", "ro", esp, str(ESP)]
@@ -90,7 +89,7 @@ class Install:
         except InstallError:
             return False  # what cannot be mounted holds no complete install
         try:
-            return system.carried_out(ESP, self.beacon.order)
+            return system.carried_out(ESP, self.listener.order)
         finally:
             disk.unmount(ESP, self.console.log)
 
@@ -178,7 +177,7 @@ class Install:
             disk.release(volume.path)
             disk.check_clean(volume.path)
         disk.mount(volumes.esp, ESP, log)
-        system.marker(ESP, manifest.plan, self.beacon.order)
+        system.marker(ESP, manifest.plan, self.listener.order)
         disk.unmount(ESP, log)
         disk.release(volumes.esp.path)
         disk.release(self.written)
@@ -188,7 +187,7 @@ class Install:
         """Tell the server, then the consoles. The marker is on the disk by now, so nothing is lost if it is down:
         should it start this installer again with the same order, the marker is found."""
         line = f"{node.name} {remark or 'is installed'}"
-        if not self.beacon.installed(node.name, line):
+        if not self.listener.installed(node.name, line):
             self.console.step(
                 "done", "the server that ordered this does not answer; it hears of it at the next boot"
             )
@@ -213,7 +212,7 @@ def main(arguments: list[str]) -> int:
         shell.wait_forever(console, at_once=True)
     install = Install(console, folder)
     try:
-        install.beacon = net.beacon(console)
+        install.listener = net.listener(console)
         manifest = install.run()
     except Exception as error:
         fail(install, error)
@@ -226,7 +225,7 @@ def main(arguments: list[str]) -> int:
 def fail(install: Install, error: Exception) -> None:
     """Say what went wrong, whether a disk was touched, and what the machine is."""
     failure.say(install.console, error, install.written)
-    install.beacon.failed(install.console.phase, failure.reason(error), install.written)
+    install.listener.failed(install.console.phase, failure.reason(error), install.written)
     install.console.say(failure.machine(install.console))
     os.sync()
 

@@ -15,6 +15,7 @@ import time
 from urllib.parse import urlsplit
 
 from . import commands
+from .listener import Nobody
 from .model import InstallError
 from .web import back_off
 
@@ -30,7 +31,7 @@ GOODBYE = 90.0  # seconds for the last report, after which the node starts all t
 LINE = 300  # characters
 
 
-class Beacon:
+class Beacon(Nobody):
     """``order`` is the server's order to install, which the boot loader handed over."""
 
     def __init__(
@@ -140,31 +141,3 @@ class Beacon:
             return answer
         finally:
             connection.close()
-
-
-class Silent(Beacon):
-    """For an install that nobody ordered: a person put a medium in."""
-
-    def __init__(self) -> None:
-        self.order = ""
-
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-    def phase(self, phase: str, line: str) -> None:
-        pass
-
-    def progress(self, phase: str, done: int, total: int) -> None:
-        pass
-
-    def ask_to_write(self, node: str, disk: str) -> None:
-        pass
-
-    def installed(self, node: str, line: str) -> bool:
-        return True
-
-    def failed(self, phase: str, reason: str, touched: str) -> None:
-        pass

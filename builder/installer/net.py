@@ -15,10 +15,14 @@ from __future__ import annotations
 import hashlib
 import re
 
-from . import facts, payload, signature, web
-from .beacon import Beacon, Silent
+from . import facts, payload
 from .console import Console
+from .listener import Nobody
 from .model import InstallError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .web import Web
 
 _ORDER = re.compile(r"[0-9a-f]{16,64}")  # becomes part of a file's name
 
@@ -28,26 +32,30 @@ def address() -> str:
     return facts.kernel_argument("builder.payload")
 
 
-def beacon(console: Console) -> Beacon:
+def listener(console: Console) -> Nobody:
     """Who is told. Raises InstallError if the command line did not arrive whole."""
     server, order = facts.kernel_argument("builder.server"), facts.kernel_argument("builder.order")
     if not server:
         if address():
             raise InstallError("the kernel's command line has builder.payload= and no builder.server=")
-        return Silent()
+        return Nobody()
     if not _ORDER.fullmatch(order):
         raise InstallError(f"builder.order= on the kernel's command line is no order: {order!r}")
+    from .beacon import Beacon  # what it loads would cost every install from a medium its time
+
     found = Beacon(server, order, console.log)
     console.on_phase, console.on_progress = found.phase, found.progress
     found.start()
     return found
 
 
-def find(console: Console) -> tuple[web.Web, payload.Payload]:
+def find(console: Console) -> tuple[Web, payload.Payload]:
     """The payload of the server.
 
     Raises InstallError if its manifest is not signed, or not the one that was meant.
     """
+    from . import signature, web
+
     source = web.Web(address(), console.log)
     digest = payload.argued_digest()
     data = source.manifest()
