@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from builder import engines
 from builder.distributions import codename_of, distribution, kernels
 from builder.errors import BuilderError
+from builder.gpu.check import gpu_fits
 from builder.spec.finding import Finding, Keys
 from builder.spec.model import Cluster, Disk, Opening
 from builder.spec.sizes import format_size
@@ -274,6 +275,7 @@ CHECKS: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
     ssh_has_its_own_key,
     security_has_its_mirror,
     engine_fits,
+    gpu_fits,
 )
 
 _KINDS = {"mac": "MAC address", "serial": "serial number", "uuid": "UUID"}

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, SerializeAsAny, model_validator
 from builder.engines.none import NoEngine
 from builder.spec import types as t
 from builder.spec.engine import Engine
+from builder.spec.gpu import Gpu
 from builder.spec.section import Choice, Section
 
 _LATER: Any = None  # a default that another key decides; no finished section has it
@@ -422,6 +423,7 @@ class Cluster(Section):
         description="What makes the nodes one cluster: a name, or a group with the engine's options.",
         examples=["none", "llamacpp"],
     )
+    gpu: Gpu | None = Field(None, description="The nodes' GPUs. Default: none.")
     join: Join = Field(Join(), description="When nodes count as one cluster.")
     media: Media = Field(Media(), description="The install medium.")
 

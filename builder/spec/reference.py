@@ -66,6 +66,11 @@ WORDS = {
     "layers": "1 to 9999",
     "context": "128 to 1048576",
     "bool": "`true` or `false`",
+    "gpu_model": "name of a card",
+    "gpu_count": "1 to 16",
+    "driver": "driver branch",
+    "cuda": "version of CUDA, or `none`",
+    "fingerprint": "40 hex digits",
 }
 _PLURALS = {"IPv4 address": "IPv4 addresses", "path": "paths", "glob": "globs"}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from builder.spec import netrules, rules
+from builder.spec import gpurules, netrules, rules
 from builder.spec.sizes import PATTERN as SIZE_PATTERN
 from builder.spec.sshkeys import TYPES, public_key
 
@@ -89,3 +89,10 @@ Countdown = Annotated[
     int, AfterValidator(rules.countdown), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 300})
 ]
 Volume = Annotated[str, AfterValidator(rules.volume), _string("^[A-Z0-9_]{1,32}$")]
+GpuModel = Annotated[str, AfterValidator(gpurules.gpu_model), _string(minLength=1)]
+GpuCount = Annotated[
+    int, AfterValidator(gpurules.gpu_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 16})
+]
+Driver = Annotated[str, AfterValidator(gpurules.driver), _string("^[0-9]{3}$")]
+Cuda = Annotated[str, AfterValidator(gpurules.cuda), _string(r"^(none|[0-9]{2}(\.[0-9])?)$")]
+Fingerprint = Annotated[str, AfterValidator(gpurules.fingerprint), _string("^([0-9A-Fa-f] ?){40}$")]

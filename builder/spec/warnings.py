@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder import engines
+from builder.gpu.check import gpu_warnings
 from builder.spec.model import Cluster
 
 
@@ -32,4 +33,5 @@ def warnings(cluster: Cluster) -> tuple[str, ...]:
     for i, model in enumerate(cluster.models):
         if model.url and model.url.startswith("http:") and model.sha256 is None:
             found.append(f"models[{i}]: {model.name} comes by plain http, and no sha256 guards it")
+    found += gpu_warnings(cluster)
     return tuple(found)

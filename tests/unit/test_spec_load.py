@@ -117,7 +117,7 @@ def test_a_mac_of_digits_is_a_base_60_number() -> None:
 STRUCTURE = [
     ("netwrok: {}", 7, "netwrok", "unknown key", "did you mean network?"),
     ("disk: {}", 7, "disk", "unknown key", "did you mean nodes.disk or storage.disk?"),
-    ("zzz: 1", 7, "zzz", "unknown key", "known here: name, network, distribution, access, nodes, storage, models, firewall, engine, join, media"),
+    ("zzz: 1", 7, "zzz", "unknown key", "known here: name, network, distribution, access, nodes, storage, models, firewall, engine, gpu, join, media"),
     ("    mac: x", 7, "nodes[0].mac", "unknown key", "did you mean match.mac?"),
     ("    addres: 10.77.0.12", 7, "nodes[0].addres", "unknown key", "did you mean address?"),
     ("name: other", 7, "name", "is given twice, first on line 1", ""),
