@@ -13,6 +13,10 @@ ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
 iso plan boot-test: examples/models/tiny.gguf
 endif
 
+ifneq ($(filter examples/exo-%,$(CLUSTER)),)
+iso plan boot-test: examples/models/builder--tiny exo-secrets
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup iso plan boot-test check test fmt golden bench clean
 
@@ -28,6 +32,14 @@ $(READY): pyproject.toml builder/host.py tools/setup
 
 examples/models/tiny.gguf: tools/make-tiny-model | $(READY)
 	$(BIN)/python tools/make-tiny-model $@
+
+examples/models/builder--tiny: tools/make-tiny-model | $(READY)
+	$(BIN)/python tools/make-tiny-model $@ --as builder/tiny
+	@touch $@
+
+.PHONY: exo-secrets
+exo-secrets: $(READY)
+	@$(BIN)/builder secrets $(CLUSTER)
 
 iso: $(READY) ## Build the install medium of CLUSTER
 	@$(BIN)/builder iso $(CLUSTER) $(ARGS)

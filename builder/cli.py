@@ -11,14 +11,16 @@ from typing import Any
 
 import click
 
-from builder import __version__, against, build, console, host, inspect, lock, preflight
+from builder import __version__, against, build, console, engines, host, inspect, lock, preflight
 from builder import plan as planning
 from builder.cache import Cache, default_root
+from builder.chat import chat
 from builder.errors import BuilderError, Exit, SpecError
 from builder.files import complete_or_absent, remove
 from builder.media import isoimage
 from builder.spec.load import load
 from builder.spec.schema import schema as json_schema
+from builder.spec.secrets import make as make_secrets
 from builder.spec.starter import starter
 from builder.spec.warnings import warnings as spec_warnings
 from builder.status import status as ask_status
@@ -157,6 +159,8 @@ def validate(cluster: Path, as_json: bool) -> None:
     for warning in warnings:
         console.warn(warning)
     click.echo(f"{cluster}: {len(model.nodes)} nodes, no mistakes")
+    for line in engines.of(model).advice(model):
+        click.echo(line)
 
 
 @main.command()
@@ -383,6 +387,30 @@ def status(cluster: Path, as_json: bool) -> None:
     click.echo(json.dumps([row.as_data() for row in rows], indent=2) if as_json else status_table(rows))
     if not all(row.good for row in rows):
         raise BuilderError("not every node is well", hint="node-doctor on a node says what to do", code=Exit.BOOT)
+
+
+@main.command("chat")
+@CLUSTER
+@click.argument("text")
+def chat_command(cluster: Path, text: str) -> None:
+    """Ask the cluster for one answer, through its engine's API, from this machine.
+
+    \b
+    Example:  builder chat cluster.yaml "hello"
+    """
+    click.echo(chat(load(cluster), text))
+
+
+@main.command("secrets")
+@CLUSTER
+def secrets_command(cluster: Path) -> None:
+    """Make the secrets that a spec names and that are not there yet. None is shown, and none is made twice.
+
+    \b
+    Example:  builder secrets cluster.yaml
+    """
+    for path in make_secrets(cluster):
+        click.echo(f"made {path}: keep it, every later build of this cluster needs the same")
 
 
 @main.command()

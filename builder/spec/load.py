@@ -62,6 +62,17 @@ def loads(text: str, *, source: str = "cluster.yaml", base: Path = Path()) -> Cl
     return _with(draft, found)
 
 
+def draft(text: str, source: str) -> Cluster:
+    """What could be read of a spec, whatever is wrong with it. Raises SpecError if it is no spec at all."""
+    try:
+        root = tree.parse(text)
+    except tree.TreeError as error:
+        raise SpecError(source, [Mistake(error.line, "(file)", error.message, error.hint)]) from None
+    if root is None:
+        raise SpecError(source, [Mistake(0, "(file)", "is empty", "`builder init` writes one")])
+    return Reader().cluster(root)
+
+
 def _with(cluster: Cluster, found: local.Local) -> Cluster:
     """The cluster with what its files held."""
     access, storage = cluster.access, cluster.storage
@@ -70,7 +81,8 @@ def _with(cluster: Cluster, found: local.Local) -> Cluster:
     if storage.luks is not None:
         luks = storage.luks.model_copy(update={"passphrase": found.passphrase})
         storage = storage.model_copy(update={"luks": luks})
-    return cluster.model_copy(update={"access": access, "storage": storage})
+    engine = cluster.engine.model_copy(update=found.engine)
+    return cluster.model_copy(update={"access": access, "storage": storage, "engine": engine})
 
 
 def _in_doubt(finding: Finding, bad: set[Keys]) -> bool:

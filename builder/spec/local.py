@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from builder.spec import rules
 from builder.spec.finding import Finding, Keys
-from builder.spec.model import Cluster
+from builder.spec.model import Cluster, Model
 from builder.spec.sizes import RuleError, format_size
 from builder.spec.sshkeys import TYPES, is_private, public_key
 
+_SECRET_LENGTH = 32  # characters
 _LIMIT = 1 << 20  # bytes of a key file that are looked at
 # cryptsetup reads no more from a keyboard (its manual page, NOTES ON PASSPHRASE PROCESSING).
 _PASSPHRASE_LENGTH = range(8, 513)
@@ -23,10 +26,12 @@ _TYPED = "use what every keyboard has: letters, digits, blanks and signs of ASCI
 
 @dataclass(frozen=True)
 class Local:
-    """What the files held: all public keys of the cluster, and the disks' passphrase; and what is wrong."""
+    """What the files held: all public keys of the cluster, the disks' passphrase, and what the engine's options
+    name, by field; and what is wrong."""
 
     keys: tuple[str, ...]
     passphrase: SecretStr | None
+    engine: dict[str, SecretStr | str]
     findings: tuple[Finding, ...]
 
 
@@ -55,7 +60,35 @@ def resolve(cluster: Cluster, base: Path) -> Local:
     iso = cluster.media.base_iso
     if iso is not None and iso.path is not None:
         findings += _file(iso.path, base, ("media", "base_iso", "path"), "name the .iso file")[0]
-    return Local(tuple(keys), passphrase, (*findings, *_models(cluster, base)))
+    engine: dict[str, SecretStr | str] = {}
+    for file in cluster.engine.files(cluster.name) if cluster.engine and cluster.name else ():
+        try:
+            text = _text(_plain(file.path, base), file.hint)
+            engine[file.field] = SecretStr(_line(text, file.path)) if file.secret else text
+        except RuleError as error:
+            findings.append(Finding(("engine", file.key), error.message, error.hint))
+    return Local(tuple(keys), passphrase, engine, (*findings, *_models(cluster, base)))
+
+
+def _text(path: Path, hint: str) -> str:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read(_LIMIT)
+    except FileNotFoundError:
+        raise RuleError(f"{path} does not exist", hint) from None
+    except UnicodeDecodeError:
+        raise RuleError(f"{path} is not a text file", hint) from None
+    except OSError as error:
+        raise RuleError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _line(text: str, path: str) -> str:
+    """The one line of a file that holds a machine's secret, which nobody types."""
+    line = text.strip()
+    if len(line) < _SECRET_LENGTH or not (line.isascii() and line.isprintable()) or " " in line:
+        hint = f"one line of at least {_SECRET_LENGTH} letters and digits: openssl rand -hex 32"
+        raise RuleError(f"{path} does not hold a secret", hint)
+    return line
 
 
 def _plain(name: str, base: Path) -> Path:
@@ -142,7 +175,10 @@ def _models(cluster: Cluster, base: Path) -> Iterator[Finding]:
     for index, model in enumerate(cluster.models):
         if model.path:
             where = ("models", index, "path")
-            findings, size = _file(model.path, base, where, "name one file; give each its own item")
+            if (base / model.path).is_dir():
+                findings, size = _folder(model, base, where)
+            else:
+                findings, size = _file(model.path, base, where, "name a file or a folder")
             yield from findings
             total += size
     room = cluster.storage.models
@@ -151,6 +187,33 @@ def _models(cluster: Cluster, base: Path) -> Iterator[Finding]:
         yield Finding(
             ("storage", "models"), f"is too small: the models take {needed}", "write fit, or a larger size"
         )
+
+
+def folder_files(folder: Path) -> list[str]:
+    """The files of a model that is a folder, by their paths in it; hidden ones are a program's own notes."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def _folder(model: Model, base: Path, where: Keys) -> tuple[list[Finding], int]:
+    """What is wrong with a folder of files that will be used where they lie, and the size of all."""
+    assert model.path is not None
+    names = folder_files(base / model.path)
+    if not names:
+        return [Finding(where, f"{model.path} is a folder without files")], 0
+    found, total = [], 0
+    if model.sha256:
+        found.append(Finding((*where[:-1], "sha256"), "goes with one file, and path is a folder", "leave it out"))
+    for name in names:
+        if not re.fullmatch(rules.MODEL_PATH, name):
+            found.append(
+                Finding(where, f"{name} has a name that no node could hold", "rename it, or take it away")
+            )
+            continue
+        findings, size = _file(f"{model.path}/{name}", base, where, "")
+        found += findings
+        total += size
+    return found, total
 
 
 def _file(name: str, base: Path, where: Keys, hint: str) -> tuple[list[Finding], int]:

@@ -83,6 +83,9 @@ Revision = Annotated[str, AfterValidator(rules.revision), _string(r"^[A-Za-z0-9_
 FileGlob = Annotated[str, AfterValidator(rules.file_glob), _string(minLength=1)]
 Variable = Annotated[str, AfterValidator(rules.variable), _string("^[A-Z_][A-Z0-9_]{0,63}$")]
 LocalPath = Annotated[str, AfterValidator(rules.local_path), _string(minLength=1)]
+Place = Annotated[str, AfterValidator(rules.place), _string(minLength=1)]
+Word = Annotated[str, AfterValidator(rules.word), _string(rules.WORD)]
+Override = Annotated[str, AfterValidator(rules.override), _string(rules.OVERRIDE)]
 Sha256 = Annotated[str, AfterValidator(rules.sha256), _string("^[0-9a-fA-F]{64}$")]
 Console = Annotated[str, AfterValidator(netrules.console), _string(r"^tty(S|AMA|USB)[0-9]")]
 Countdown = Annotated[

@@ -1,22 +1,22 @@
 """exo: nodes that share one model out among themselves, without a head; one of them is the master.
 
-Facts: exo's source at the commits in versions.py, and what was recorded of a real run (tests/data/exo). There is no
-authentication anywhere in exo: whoever reaches its API can use and change everything, hence the firewall.
+Facts: exo's source at the commits in versions.py, and what was recorded of a real run (tests/data/exo). There is
+no authentication anywhere in exo: whoever reaches its API can use and change everything, hence the firewall.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr
 
 from builder.engines.exo import making, models, trial
 from builder.engines.exo.versions import API_PORT, DEFAULT, VERSIONS, Gpu, Version
-from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port, Read, Wheels
+from builder.engines.kind import HOME, Files, Finding, Kind, Minimum, Part, Port, Read, Wheels
 from builder.engines.trial import Request, Trial
+from builder.gpu import GpuStack, stack_of
 from builder.spec import types as t
-from builder.spec.engine import Engine
-from builder.spec.engine import Secret as SecretFile
+from builder.spec.engine import Engine, LocalFile
 
 if TYPE_CHECKING:
     from builder.spec.model import Cluster
@@ -32,26 +32,22 @@ LOGS = 4096 * MIB  # exo-tidy keeps event and runner logs below this
 class Exo(Engine):
     """exo: the nodes find each other, and share one model out; a dashboard and an OpenAI API on every node."""
 
-    secrets: ClassVar[dict[str, SecretFile]] = {
-        "namespace": SecretFile("namespace_file", "builder secrets CLUSTER makes it, once; keep it")
-    }
-
     name: Literal["exo"] = Field("exo", description="exo.", examples=["exo"])
     version: t.Word = Field(
         DEFAULT,
         description=f"Which exo, the same on all nodes: {', '.join(f'`{name}`' for name in VERSIONS)}.",
         examples=[DEFAULT],
     )
-    source: t.LocalPath | None = Field(
+    source: t.Place | None = Field(
         None,
-        description="Its git repository, a URL or a path; the version's commit is taken from it. Default: what the "
-        "environment variable `EXO_SOURCE` names, else exo's own.",
+        description="Its git repository, a URL or a path; the version's commit is taken from it. Default: exo's "
+        "own. The environment variable `EXO_SOURCE` names another one for a build.",
         examples=["../exo"],
     )
     overrides: tuple[t.Override, ...] = Field(
         (),
-        description="Python packages in place of those in exo's lock: `mlx-lm==0.31.3` takes that release, `-torch` "
-        "leaves it out, as text models do not need it.",
+        description="Python packages in place of those in exo's lock: `mlx-lm==0.31.3` takes that release, "
+        "`-torch` leaves it out, as text models do not need it.",
         examples=[["mlx-lm==0.31.3", "-torch"]],
     )
     master: t.Label | None = Field(
@@ -59,20 +55,20 @@ class Exo(Engine):
     )
     model: t.Repo | None = Field(
         None,
-        description="Which model to serve, by its name on the hub; its files are one of `models`. Default: the only "
-        "one there. Without any, nothing is placed.",
+        description="Which model to serve, by its name on the hub; its files are one of `models`. Default: the "
+        "only one there. Without any, nothing is placed.",
         examples=["mlx-community/Llama-3.2-1B-Instruct-4bit"],
     )
     card: t.LocalPath | None = Field(
         None,
-        description="exo's description of `model` (a .toml as in its `resources/inference_model_cards`), for one that "
-        "exo does not know.",
+        description="exo's description of `model` (a .toml as in its `resources/inference_model_cards`), for one "
+        "that exo does not know.",
         examples=["models/card.toml"],
     )
     sharding: Literal["Pipeline", "Tensor"] = Field(
         "Pipeline", description="How the model is shared out.", examples=["Pipeline", "Tensor"]
     )
-    min_nodes: t.Count | None = Field(
+    min_nodes: t.Layers | None = Field(
         None, description="Place the model on at least so many nodes. Default: all.", examples=[2]
     )
     peer_port: t.OnePort | None = Field(
@@ -91,6 +87,18 @@ class Exo(Engine):
     )
     namespace: SecretStr | None = Field(None, exclude=True, repr=False)
     card_text: str | None = Field(None, exclude=True, repr=False)
+
+    def files(self, cluster: str) -> tuple[LocalFile, ...]:
+        found = []
+        version = VERSIONS.get(self.version or DEFAULT)
+        if version is not None and version.secret:
+            path = self.namespace_file or f"~/.config/cluster-image-builder/{cluster}.namespace"
+            hint = "`builder secrets CLUSTER` makes it, once; every later build of this cluster needs the same"
+            found.append(LocalFile("namespace", "namespace_file", path, hint, secret=True))
+        if self.card:
+            hint = "copy one of exo's resources/inference_model_cards, and change it"
+            found.append(LocalFile("card_text", "card", self.card, hint))
+        return tuple(found)
 
 
 def options(cluster: Cluster) -> Exo:
@@ -117,8 +125,8 @@ def gpu_of(cluster: Cluster) -> Gpu | None:
     return version_of(cluster).gpu.get(str(stack.cuda)) if stack else None
 
 
-def _stack(cluster: Cluster) -> Any:
-    return None
+def _stack(cluster: Cluster) -> GpuStack | None:
+    return stack_of(cluster)
 
 
 def part(cluster: Cluster) -> Part:
@@ -159,13 +167,29 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "flags": flags,
         "memory_mib": {node.name: memory(cluster, node.memory) for node in cluster.nodes},
         "namespace_variable": name if how == "variable" else None,
-        "card": models.card_file(wanted.model) if wanted.card and wanted.model else None,
         "gpu": gpu.extra if gpu else None,
-        "cuda_home": f"/usr/local/lib/python{making.PYTHON}/site-packages/{gpu.headers_in}" if gpu else None,
+        "environment": environment(gpu),
         "prefix": making.PREFIX,
         "units": ["exo.service"],
         "logs_mib": LOGS // MIB,
     }
+
+
+def environment(gpu: Gpu | None) -> dict[str, str]:
+    """What exo reads of its surroundings on every node (shared/constants.py), and MLX."""
+    found = {
+        "EXO_OFFLINE": "true",  # "1" would do nothing (main.py)
+        "EXO_MODELS_READ_ONLY_DIRS": "/srv/models",
+        "EXO_RESOURCES_DIR": f"{HOME}/resources",
+        "EXO_DASHBOARD_DIR": f"{HOME}/dashboard/build",
+        "HF_HUB_OFFLINE": "1",
+        "NO_COLOR": "1",
+    }
+    if gpu is None:
+        return {**found, "MLX_DISABLE_COMPILE": "1"}  # on processors it would call a C++ compiler at run time
+    site = f"{HOME}/lib/python{making.PYTHON}/site-packages"
+    headers = {"CUDA_HOME": f"{site}/{gpu.headers_in}"} if gpu.headers_in else {}
+    return {**found, **headers, "MLX_PTX_CACHE_DIR": "/var/lib/exo/cache/ptx"}
 
 
 def memory(cluster: Cluster, given: int | None) -> int | None:
@@ -180,21 +204,25 @@ def check(cluster: Cluster, files: Files) -> tuple[Finding, ...]:
     """Mistakes of a spec that chose this engine; values that could not be read are None."""
     wanted, found = options(cluster), []
     if wanted.version and wanted.version not in VERSIONS:
-        hint = f"known: {', '.join(VERSIONS)}; another one needs an entry in builder/engines/exo/versions.py: commit, "
-        hint += "transport, ports, namespace, Rust crate, extras and their oldest driver"
+        hint = f"known: {', '.join(VERSIONS)}; another one needs an entry in builder/engines/exo/versions.py: "
+        hint += "commit, transport, ports, namespace, Rust crate, extras and their oldest driver"
         found.append(Finding(("engine", "version"), f"exo {wanted.version} is not in the table", hint))
     names = [node.name for node in cluster.nodes if node and node.name]
     if wanted.master and names and wanted.master not in names:
         message = f"no node is called {wanted.master}"
-        found.append(Finding(("engine", "master"), message, f"nodes: {', '.join(names)}; exactly one is the master"))
+        found.append(
+            Finding(("engine", "master"), message, f"nodes: {', '.join(names)}; exactly one is the master")
+        )
     if wanted.min_nodes and wanted.min_nodes > len(cluster.nodes):
         message = f"is more than the {len(cluster.nodes)} nodes that there are"
         found.append(Finding(("engine", "min_nodes"), message))
     for index, node in enumerate(cluster.nodes):
         if node and node.address == "dhcp" and version_of(cluster).bootstrap:
-            message = f"exo {wanted.version} is told its peers by address, and dhcp gives none that is known before"
+            message = (
+                f"exo {wanted.version} is told its peers by address, and dhcp gives none that is known before"
+            )
             found.append(Finding(("nodes", index, "address"), message, "give it a static address"))
-    found += models.complaints(cluster, wanted.model, wanted.card_text, version_of(cluster).name, files)
+    found += models.complaints(cluster.models, wanted.model, wanted.card_text, version_of(cluster).name, files)
     found += _cuda(cluster)
     return tuple(found)
 
@@ -239,6 +267,19 @@ def chat(cluster: Cluster, text: str) -> Request | None:
     return trial.completion(master(cluster), API_PORT, model, text, tokens=512) if model else None
 
 
+def advice(cluster: Cluster) -> tuple[str, ...]:
+    """Which of exo's own models fit the nodes' memory together, once that is known of every node."""
+    rooms = [memory(cluster, node.memory) for node in cluster.nodes]
+    if not all(rooms):
+        return ()
+    room = sum(filter(None, rooms)) * MIB
+    version = version_of(cluster).name
+    fit, all_of = models.fitting(version, room), len(models.known(version))
+    shown = ", ".join(f"{name} ({size / (1 << 30):.1f}G)" for name, size in fit[:5])
+    largest = f"; the largest: {shown}" if shown else ""
+    return (f"{len(fit)} of exo's {all_of} models fit {room / (1 << 30):.1f}G{largest}",) if all_of else ()
+
+
 KIND = Kind(
     options=Exo,
     part=part,
@@ -251,4 +292,5 @@ KIND = Kind(
     trial=try_out,
     chat=chat,
     smoke=trial.SMOKE,
+    advice=advice,
 )

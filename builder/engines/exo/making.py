@@ -19,8 +19,6 @@ PREFIX = "/opt/exo"
 PYTHON = "3.13"  # pyproject.toml, requires-python
 SOURCE = "exo"
 VARIABLE = "EXO_SOURCE"
-# A package that is left out: "-torch".
-OVERRIDE = r"^(-[A-Za-z0-9._-]+|[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+)$"
 
 # What runs exo. libgomp and libstdc++ are what its wheels expect of every system.
 _ROOT = ("base-files", "dash", "coreutils", "libgomp1", "libstdc++6", f"python{PYTHON}", "tzdata")
@@ -96,8 +94,8 @@ def _variable(name: str) -> str:
 def wheels(version: Version, overrides: tuple[str, ...], gpu: Gpu | None, read: Read) -> Wheels:
     """What exo asks for, at the versions of its own lock, as far as an override does not say otherwise.
 
-    ``read`` reads a file of the source. Raises KeyError or ValueError if it is not what it was for the versions in the
-    table.
+    ``read`` reads a file of the source. Raises KeyError or ValueError if it is not what it was for the versions in
+    the table.
     """
     changed = overridden(overrides)
     project = tomllib.loads(read(SOURCE, "pyproject.toml"))["project"]

@@ -16,8 +16,9 @@ API = "exo API"
 PEERS = "exo peers"
 RING = "exo MLX ring"
 # One random port an instance, 49153 to 65535, less one up to 52415 (master/placement.py, random_ephemeral_port);
-# so never the API's.
-_RING_PORTS = ("49152-52414", "52416-65535")
+# so never the API's. 50051 is builder-join's, which is there first: should exo choose it, the runners fail, exo gives
+# up after five tries, and exo-place asks for another placement.
+_RING_PORTS = ("49152-50050", "50052-52414", "52416-65535")
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Version:
     ``transport``: libp2p nodes and zenoh nodes cannot form one cluster. ``peer_flag``: pins the peers' port;
     ``default_port`` is ours where exo's own is random. ``bootstrap``: the flag that names peers by address, None
     where they are only found by multicast. ``namespace``: how a node is told it, an environment variable that exo
-    makes a pre-shared key of, or a flag; ``secret``: whether that keeps others out. ``module``, ``crate``: the Rust
-    extension. ``keeps``: what it persists that no image may hold. ``cards``: whether cards of its own that are laid
-    into its data folder survive a start. ``stuck``: packages that exist as source only.
+    makes a pre-shared key of, or a flag; ``secret``: whether that keeps others out. ``module``, ``crate``: the
+    Rust extension. ``keeps``: what it persists that no image may hold. ``cards``: whether cards of its own that
+    are laid into its data folder survive a start. ``stuck``: packages that exist as source only.
     """
 
     name: str
@@ -127,7 +128,10 @@ VERSIONS = {
             peer_flag="--zenoh-port",
             default_port=52414,
             bootstrap=None,
-            namespace=("flag", "--namespace"),  # a filter for greetings, sent in clear (rust/networking, discovery.rs)
+            namespace=(
+                "flag",
+                "--namespace",
+            ),  # a filter for greetings, sent in clear (rust/networking, discovery.rs)
             secret=False,
             multicast=(Port("udp", "52413", "link-local", "exo discovery"),),
             crate="exo_rs",
@@ -139,8 +143,12 @@ VERSIONS = {
                 "cuda13": Gpu("mlx-cuda13", "580", "nvidia-cuda-runtime==13.0.*", "nvidia/cu13", "cu130"),
             },
             forks={
-                "mlx-lm": Fork("https://github.com/rltakashige/mlx-lm", "6a3df6cd6b00a347ee40f12d97a182aaf86ea599", "0.31.3"),
-                "mflux": Fork("https://github.com/evanev7/mflux", "0fdd4cca9468dd92d8c2511c88031e937655eb01", "0.17.5"),
+                "mlx-lm": Fork(
+                    "https://github.com/rltakashige/mlx-lm", "6a3df6cd6b00a347ee40f12d97a182aaf86ea599", "0.31.3"
+                ),
+                "mflux": Fork(
+                    "https://github.com/evanev7/mflux", "0fdd4cca9468dd92d8c2511c88031e937655eb01", "0.17.5"
+                ),
             },
             stuck=("miniaudio",),
             keeps=("cache/exo/node_zid", "cache/exo/exo.pid", "cache/exo/exo_log", "data/exo/event_log"),

@@ -56,6 +56,7 @@ def gather(root: Path = Path("/")) -> Facts:
         unhashed=unhashed,
         gpus=_gpus(cluster, limits),
         members=members.seen(cluster, look, manifest["plan"]) or None,
+        notes=engines.notes(cluster, root),
         limits=limits,
     )
 
