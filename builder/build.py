@@ -177,12 +177,12 @@ def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
             lock.require_model_unchanged(locked_model, model.sha256)
             items.append(lock.url_item(model, locked_model.sha256, locked_model.size))
             continue
-        for name, path in lock.local_files(model, folder).items():
+        for name, file_path in lock.local_files(model, folder).items():
             if name not in wanted:
                 hint = "if it was meant to come: builder lock --update"
-                raise BuilderError(f"{path} is not in the lock", hint=hint, code=Exit.FETCH)
+                raise BuilderError(f"{file_path} is not in the lock", hint=hint, code=Exit.FETCH)
             lock.require_model_unchanged(wanted[name], model.sha256)
-            staged[wanted[name].sha256] = _unchanged(path, wanted[name])
+            staged[wanted[name].sha256] = _unchanged(file_path, wanted[name])
     missing = {item.sha256: item.size or 0 for item in items if not cache.blob(item.key).exists()}
     if missing:
         with console.step(f"models: {len(missing)} files, {console.human(sum(missing.values()))} to fetch"):

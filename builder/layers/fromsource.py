@@ -85,6 +85,8 @@ class _Build:
             (work / name).mkdir()
         self._binds = {"home": work / "home", "in": work / "in"}
         sandbox.mount_points(root)
+        _trust(root)
+        _compilers(root)
 
     def step(self, step: Step) -> None:
         """Run one step of a recipe."""
@@ -97,13 +99,28 @@ class _Build:
         argv = [f"/usr/bin/python{python}", "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
         argv += ["--no-build-isolation", "--wheel-dir", "/mnt/in/wheels", f"/mnt/in/{path}"]
         with console.step(f"building {name}"):
-            self._run(argv, f"building {name}", at="/mnt/in", env={"CC": "gcc"}, network=False)
+            self._run(argv, f"building {name}", at="/mnt/in", env={}, network=False)
 
     def _run(self, argv: Sequence[str], step: str, *, at: str, env: Mapping[str, str], network: bool) -> None:
         everyone = {"HOME": "/mnt/home", "SOURCE_DATE_EPOCH": "1"}
         sandbox.inside(
             self._root, argv, step=step, binds=self._binds, at=at, env={**everyone, **env}, network=network
         )
+
+
+def _trust(root: Path) -> None:
+    """Gather the root's certificates in one file, as configuring ca-certificates would: pip wants it there."""
+    certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+    bundle = root / "etc/ssl/certs/ca-certificates.crt"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    bundle.write_bytes(b"".join(path.read_bytes() for path in certificates))
+
+
+def _compilers(root: Path) -> None:
+    """The names that programs look for a compiler by, which are alternatives that no package holds."""
+    for name, program in (("cc", "gcc"), ("c++", "g++")):
+        if (root / "usr/bin" / program).exists() and not (root / "usr/bin" / name).exists():
+            (root / "usr/bin" / name).symlink_to(program)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -53,7 +53,8 @@ def loads(text: str, *, source: str = "cluster.yaml", base: Path = Path()) -> Cl
     reader = Reader()
     draft = reader.cluster(root)
     found = local.resolve(draft, base)
-    for finding in (*found.findings, *checks.check(draft)):
+    whole = draft.model_copy(update={"engine": draft.engine.model_copy(update=found.engine)})
+    for finding in (*found.findings, *checks.check(whole)):
         if not _in_doubt(finding, reader.bad):
             line = line_of(root, finding.path)
             reader.mistakes.append(Mistake(line, dotted(finding.path), finding.message, finding.hint))

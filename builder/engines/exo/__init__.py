@@ -26,6 +26,8 @@ MIB = 1 << 20
 PROGRAM = 1500 * MIB
 # Of a card's memory, what CUDA, cuBLAS and the desktop's leftovers take before a model has any.
 _LEFT_ON_A_CARD = 0.86
+# What CUDA needs of the driver's packages, by their sonames: they must be those of the node's kernel module.
+_DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvidia-nvvm.so.4")
 LOGS = 4096 * MIB  # exo-tidy keeps event and runner logs below this
 
 
@@ -73,6 +75,13 @@ class Exo(Engine):
     )
     peer_port: t.OnePort | None = Field(
         None, description="TCP port of the nodes' own talk. Default: the version's.", examples=[30415]
+    )
+    discovery: Literal["multicast", "static"] = Field(
+        "multicast",
+        description="How nodes find each other: `multicast` needs a network that passes it; `static` names every "
+        "node by its address as well. exo v1.0.71 then dials peers that it has anew every 5 s, holds an election "
+        "each time, and was seen to load no model: for a look at a network only.",
+        examples=["multicast", "static"],
     )
     clients: t.Source = Field(
         "cluster",
@@ -151,7 +160,8 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
     for node in cluster.nodes:
         own = [version.peer_flag, str(port), *(["--force-master"] if node.name == first else [])]
         others = [f"/ip4/{other.address}/tcp/{port}" for other in cluster.nodes if other.name != node.name]
-        own += [version.bootstrap, ",".join(others)] if version.bootstrap and others else []
+        static = wanted.discovery == "static" and version.bootstrap and others
+        own += [str(version.bootstrap), ",".join(others)] if static else []
         own += [name, cluster.name] if how == "flag" else []
         flags[node.name] = own
     return {
@@ -160,7 +170,7 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "master": first,
         "api": {"port": API_PORT},
         "peers": {"port": port},
-        "multicast": [f"{one.proto} {one.ports}" for one in version.multicast],
+        "discovery": wanted.discovery,
         "model": models.served(cluster.models, wanted.model),
         "sharding": wanted.sharding,
         "min_nodes": wanted.min_nodes or len(cluster.nodes),
@@ -171,6 +181,7 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "environment": environment(gpu),
         "prefix": making.PREFIX,
         "units": ["exo.service"],
+        "driver_libraries": list(_DRIVER),
         "logs_mib": LOGS // MIB,
     }
 
@@ -216,11 +227,12 @@ def check(cluster: Cluster, files: Files) -> tuple[Finding, ...]:
     if wanted.min_nodes and wanted.min_nodes > len(cluster.nodes):
         message = f"is more than the {len(cluster.nodes)} nodes that there are"
         found.append(Finding(("engine", "min_nodes"), message))
+    if wanted.discovery == "static" and not version_of(cluster).bootstrap:
+        message = f"exo {wanted.version} finds its peers by multicast alone"
+        found.append(Finding(("engine", "discovery"), message, "leave it out"))
     for index, node in enumerate(cluster.nodes):
-        if node and node.address == "dhcp" and version_of(cluster).bootstrap:
-            message = (
-                f"exo {wanted.version} is told its peers by address, and dhcp gives none that is known before"
-            )
+        if node and node.address == "dhcp":
+            message = "builder-join asks the other nodes by address, and dhcp gives none that is known before"
             found.append(Finding(("nodes", index, "address"), message, "give it a static address"))
     found += models.complaints(cluster.models, wanted.model, wanted.card_text, version_of(cluster).name, files)
     found += _cuda(cluster)

@@ -25,7 +25,7 @@ _ROOT = ("base-files", "dash", "coreutils", "libgomp1", "libstdc++6", f"python{P
 # What builds it. The rest of npm's dependencies is all JavaScript.
 _TOOLS = (
     *("base-files", "bash", "coreutils", "dash", "findutils", "grep", "sed"),
-    *("cargo", "gcc", f"libpython{PYTHON}-dev", "libc6-dev", "nodejs", "npm", "rustc"),
+    *("cargo", "g++", "gcc", f"libpython{PYTHON}-dev", "libc6-dev", "nodejs", "npm", "rustc"),
     *(f"python{PYTHON}", "python3-cffi", "python3-pip", "python3-setuptools", "python3-wheel"),
 )
 _TRIPLE = "x86_64-unknown-linux-gnu"
@@ -60,8 +60,7 @@ def recipe(version: Version, source: str | None, overrides: tuple[str, ...]) -> 
     site = site_of(PYTHON)
     cargo = ("--locked", "--offline", "--release", "--lib", "-p", version.crate)
     features = ("--features", "pyo3/extension-module,pyo3/experimental-async")
-    linker = ((f"CARGO_TARGET_{_TRIPLE.upper().replace('-', '_')}_LINKER", "gcc"), ("CC", "gcc"))
-    settings = (*linker, ("CARGO_PROFILE_RELEASE_STRIP", "true"), ("PYO3_PYTHON", f"/usr/bin/python{PYTHON}"))
+    settings = (("CARGO_PROFILE_RELEASE_STRIP", "true"), ("PYO3_PYTHON", f"/usr/bin/python{PYTHON}"))
     npm = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
     return Recipe(
         sources=(

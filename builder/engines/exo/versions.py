@@ -16,7 +16,8 @@ API = "exo API"
 PEERS = "exo peers"
 RING = "exo MLX ring"
 # One random port an instance, 49153 to 65535, less one up to 52415 (master/placement.py, random_ephemeral_port);
-# so never the API's. 50051 is builder-join's, which is there first: should exo choose it, the runners fail, exo gives
+# so never the API's. 50051 is builder-join's, which is there first: should exo choose it, the runners fail, exo
+# gives
 # up after five tries, and exo-place asks for another placement.
 _RING_PORTS = ("49152-50050", "50052-52414", "52416-65535")
 
@@ -49,8 +50,8 @@ class Version:
     """One version of exo.
 
     ``transport``: libp2p nodes and zenoh nodes cannot form one cluster. ``peer_flag``: pins the peers' port;
-    ``default_port`` is ours where exo's own is random. ``bootstrap``: the flag that names peers by address, None
-    where they are only found by multicast. ``namespace``: how a node is told it, an environment variable that exo
+    ``default_port`` is ours where exo's own is random. ``bootstrap``: the flag that names peers by address beside
+    multicast, None where there is none. ``namespace``: how a node is told it, an environment variable that exo
     makes a pre-shared key of, or a flag; ``secret``: whether that keeps others out. ``module``, ``crate``: the
     Rust extension. ``keeps``: what it persists that no image may hold. ``cards``: whether cards of its own that
     are laid into its data folder survive a start. ``stuck``: packages that exist as source only.

@@ -40,6 +40,9 @@ def step(state: dict, goal: Goal, since_asked: float) -> Step:
     useless = [one for one in instances if (ready and one not in ready) or len(one.runners) < goal.least]
     if useless:
         return Step("taking away a placement that is not what is wanted", remove=useless[0].instance)
+    gone = [name for one in instances for name in one.runners if name not in _there(found, goal)]
+    if gone:
+        return Step(f"{', '.join(gone)} is gone: exo will take the placement away")
     if ready:
         names = ", ".join(ready[0].runners)
         return Step(f"ready on {names}", ready=True)
@@ -57,6 +60,10 @@ def step(state: dict, goal: Goal, since_asked: float) -> Step:
         "min_nodes": goal.least,
     }
     return Step(f"placing it on at least {goal.least} nodes", place=body)
+
+
+def _there(found: exostate.Seen, goal: Goal) -> list[str]:
+    return [name for name, reason in exostate.absent(found, list(goal.nodes)).items() if reason is None]
 
 
 def _not_yet(state: dict, goal: Goal, found: exostate.Seen) -> str:

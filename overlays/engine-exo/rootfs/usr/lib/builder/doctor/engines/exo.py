@@ -14,8 +14,7 @@ from ..model import Door
 from . import exostate
 
 NAME = "exo"
-# Only to find peers that nobody named; ours are named by address where the version can be told.
-MULTICAST = False
+MULTICAST = True  # how its nodes find each other
 STATUS = "run/exo-place/status.json"
 
 
