@@ -12,6 +12,9 @@ READY   := $(VENV)/.ready
 ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
 iso plan boot-test: examples/models/tiny.gguf
 endif
+ifneq ($(filter examples/containers%,$(CLUSTER)),)
+iso plan boot-test: examples/images/hello.tar
+endif
 
 ifneq ($(filter examples/exo-%,$(CLUSTER)),)
 iso plan boot-test: examples/models/builder--tiny exo-secrets
@@ -40,6 +43,9 @@ examples/models/builder--tiny: tools/make-tiny-model | $(READY)
 .PHONY: exo-secrets
 exo-secrets: $(READY)
 	@$(BIN)/builder secrets $(CLUSTER)
+
+examples/images/hello.tar: tools/make-tiny-image | $(READY)
+	$(BIN)/python tools/make-tiny-image $@
 
 iso: $(READY) ## Build the install medium of CLUSTER
 	@$(BIN)/builder iso $(CLUSTER) $(ARGS)

@@ -9,10 +9,11 @@ from pathlib import Path
 from builder import console, engines, hub, lock, plan, source, wheels
 from builder.apt import Package
 from builder.cache import Cache
+from builder.containers import staging
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
-from builder.layers import base, engine, site
+from builder.layers import base, engine, gpu, images, site
 from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
@@ -47,22 +48,27 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
         todo = plan.make(cluster, pins)
         packages = fetch_packages(todo, cache) | fetch_python(todo, spec_path.parent, cache)
         models = stage_models(todo, spec_path.parent, cache)
-        stack = make_layers(todo, packages, cache)
+        stage_images(todo, spec_path.parent, cache)
+        stack = make_layers(todo, spec_path.parent, packages, cache)
         content = payload.make(todo, {layer.name: layer for layer in stack}, models)
         target = out / cluster.name / f"{cluster.name}.iso"
         write_medium(todo, spec_path.parent, stack, content, target, cache)
     return finished(target, todo)
 
 
-def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
-    """The squashfs of every layer, lowest first, each checked before it is used."""
+def make_layers(todo: Plan, folder: Path, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
+    """The squashfs of every layer, lowest first, each checked before it is used; ``folder`` is the spec's."""
     stack: list[Path] = []
     for layer in todo.layers:
         match layer.name:
             case "base":
                 stack.append(base.make(todo, packages, cache))
+            case "gpu":
+                stack.append(gpu.make(todo, layer, stack[0], folder, packages, cache))
             case "engine":
                 stack.append(engine.make(todo, layer, packages, cache))
+            case "images":
+                stack.append(images.make(todo, layer, cache))
             case "site":
                 stack.append(site.make(todo, stack[0], cache))
     return stack
@@ -106,7 +112,11 @@ def fetch_packages(todo: Plan, cache: Cache) -> dict[str, Path]:
     """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
     engine = (*todo.lock.engine, *todo.lock.tools)
-    sources = {"base": (todo.lock.packages, lock.mirror_of), "engine": (engine, lock.mirror_of_engine)}
+    sources = {
+        "base": (todo.lock.packages, lock.mirror_of),
+        "gpu": (todo.lock.gpu, lock.mirror_of),
+        "engine": (engine, lock.mirror_of_engine),
+    }
     items: list[Item] = []
     origins: list[str] = []
     for layer in todo.layers:
@@ -188,6 +198,20 @@ def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
         with console.step(f"models: {len(missing)} files, {console.human(sum(missing.values()))} to fetch"):
             fetch(items, cache, title="models")
     return staged | {item.key: cache.blob(item.key) for item in items}
+
+
+def stage_images(todo: Plan, folder: Path, cache: Cache) -> None:
+    """Every container image's blobs come into the cache, held to the lock's digests, if their layer is to be made.
+
+    Raises BuilderError (FETCH) if one is not what the lock says.
+    """
+    if all(layer_of(cache, layer).exists() for layer in todo.layers if layer.name == "images"):
+        return
+    items = staging.obtain(todo.cluster.images, todo.images, folder, cache)
+    missing = {item.key: item.size or 0 for item in items if not cache.blob(item.key).exists()}
+    if missing:
+        with console.step(f"images: {len(missing)} blobs, {console.human(sum(missing.values()))} to fetch"):
+            fetch(items, cache, title="images")
 
 
 def _unchanged(path: Path, model: LockedModel) -> Path:

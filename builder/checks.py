@@ -22,6 +22,8 @@ from builder.canonical import code_digest, digest
 from builder.errors import BuilderError
 from builder.plan import Plan
 
+DOCKER = "/etc/docker/daemon.json"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -64,10 +66,17 @@ def wanted(plan: Plan) -> Iterator[Check]:
     yield Check("site: /etc/nftables.conf", ("nft", "--check", "--file", "/etc/nftables.conf"), of_site=True)
     yield Check("site: /etc/ssh/sshd_config", ("/usr/sbin/sshd", "-G"), of_site=True)
     yield Check("site: /etc/default/grub", ("sh", "-eu", "/etc/default/grub"), of_site=True)
+    if plan.cluster.base_iso:
+        yield Check("site: /curtin/curtin-hooks", ("sh", "-n", "/curtin/curtin-hooks"), of_site=True)
+    # A drop-in is read with its unit.
     units = sorted(
-        file.path for file in plan.site if file.path.startswith("/etc/systemd/system/") and file.link is None
+        file.path
+        for file in plan.site
+        if re.fullmatch("/etc/systemd/system/[^/]+", file.path) and file.link is None
     )
     yield Check("site: systemd units", ("systemd-analyze", "verify", "--man=no", *units), of_site=True)
+    if any(file.path == DOCKER for file in plan.site):
+        yield Check(f"site: {DOCKER}", ("dockerd", "--validate", "--config-file", DOCKER), of_site=True)
     for node, files in plan.seeds.items():
         for kind, name in (("cloud-config", "user-data"), ("network-config", "network-config")):
             yield Check(

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from builder import __version__, against, build, console, engines, host, inspect, lock, preflight
+from builder import __version__, against, build, console, engines, gpu, host, inspect, lock, preflight
 from builder import plan as planning
 from builder.cache import Cache, default_root
 from builder.chat import chat
@@ -150,9 +150,10 @@ def validate(cluster: Path, as_json: bool) -> None:
     warnings = spec_warnings(model)
     path = lock.path_for(cluster)
     if path.exists():
-        short = preflight.check(model, lock.load(path)).mistakes
-        if short:
-            raise SpecError(str(cluster), short)
+        fits = preflight.check(model, lock.load(path))
+        if fits.mistakes:
+            raise SpecError(str(cluster), fits.mistakes)
+        warnings = (*warnings, *fits.warnings)
     if as_json:
         click.echo(json.dumps({"valid": True, "warnings": list(warnings)}, indent=2))
         return
@@ -212,6 +213,9 @@ def _plan_table(todo: planning.Plan) -> str:
         size = console.human(sum(package.size for package in todo.lock.packages))
         lines += ["inputs", f"  {len(todo.lock.packages)} packages, {size}"]
         lines += [f"  model {model.name}, {console.human(model.size)}, {model.sha256[:16]}" for model in models]
+    if gpus := gpu.stack_of(todo.cluster):
+        cuda = f", {gpus.cuda} for engines" if gpus.cuda else ""
+        lines.append(f"gpu       {gpus.count} x {gpus.model}: driver {gpus.driver}, {gpus.modules} modules{cuda}")
     lines.append("nodes")
     for node in todo.cluster.nodes:
         match = " ".join(f"{key}={value}" for key, value in node.match.model_dump(exclude_none=True).items())

@@ -17,20 +17,24 @@ from typing import Any
 from builder import apt, engines, hub, mirror, source, wheels
 from builder.cache import Cache
 from builder.console import bar
+from builder.containers import manifest as containers
+from builder.containers import staging
+from builder.containers.manifest import LockedImage
 from builder.distributions import Distribution, distribution, source_of_packages
 from builder.engines.kind import Part
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
+from builder.gpu import sources as gpu_sources
 from builder.media import baseiso
 from builder.media.baseiso import LockedIso
 from builder.source import LockedSource
 from builder.spec.local import folder_files
-from builder.spec.model import Cluster, Model
+from builder.spec.model import Cluster, Image, Model
 from builder.wheels import Wheel
 
 FORMAT = 1
-_LISTS = ("wheels", "tools", "engine", "packages")  # written one entry a line
+_LISTS = ("wheels", "tools", "engine", "gpu", "packages")  # written one entry a line
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ class Lock:
     """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive.
 
     ``engine``: the packages of the engine's part, if it has one. ``commits``: model's name → commit, for models
-    that are repositories. ``iso``: the base of a remastered medium. Of an engine in Python: ``tools``, the
-    packages that build it, ``wheels``, its files of a package index, ``sources``, and ``torch``, where that one
-    came from.
+    that are repositories. ``iso``: the base of a remastered medium. ``images``: the container images. ``gpu``: the
+    packages of the root in which a driver's modules are compiled. Of an engine in Python: ``tools``, the packages
+    that build it, ``wheels``, its files of a package index, ``sources``, and ``torch``, where that one came from.
     """
 
     asks: Mapping[str, Any]
@@ -63,10 +67,12 @@ class Lock:
     engine: tuple[apt.Package, ...] = ()
     commits: Mapping[str, str] = field(default_factory=dict)
     iso: LockedIso | None = None
+    images: tuple[LockedImage, ...] = ()
     tools: tuple[apt.Package, ...] = ()
     wheels: tuple[Wheel, ...] = ()
     sources: tuple[LockedSource, ...] = ()
     torch: str | None = None
+    gpu: tuple[apt.Package, ...] = ()
 
     @property
     def files(self) -> dict[str, int]:
@@ -77,7 +83,8 @@ class Lock:
 def target_of(cluster: Cluster) -> Distribution:
     """The release that a cluster's nodes run."""
     wanted = cluster.distribution
-    return distribution(wanted.name, wanted.release, wanted.kernel, cluster.storage.features)
+    target = distribution(wanted.name, wanted.release, wanted.kernel, cluster.features)
+    return gpu_sources.with_gpu(target, cluster)
 
 
 def asks_of(cluster: Cluster) -> dict[str, Any]:
@@ -91,7 +98,10 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
         "packages": sorted({*target.packages, *cluster.distribution.packages}),
         "models": {model.name: _source(model) for model in cluster.models},
         "engine": _part(cluster),
+        "gpu": gpu_sources.asks(cluster),
         "base_iso": _base_iso(cluster),
+        # None where there is none, as in the locks of old.
+        "images": [_image(image) for image in cluster.images] or None,
     }
 
 
@@ -114,6 +124,10 @@ def base_iso_of(cluster: Cluster) -> baseiso.BaseIso | None:
     """The ISO that the spec remasters, if it does."""
     base = cluster.base_iso
     return baseiso.BaseIso(base.release, base.url, base.path, base.sha256) if base else None
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return image.model_dump(mode="json", exclude_none=True)
 
 
 def _source(model: Model) -> str | dict[str, Any] | None:
@@ -140,7 +154,18 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     models, commits = resolve_models(cluster, spec.parent, cache)
     base = base_iso_of(cluster)
     iso = baseiso.resolve(base, spec.parent, cache) if base else None
-    found = Lock(asks_of(cluster), resolution.epoch, resolution.packages, models, commits=commits, iso=iso)
+    images = tuple(staging.pin(image, spec.parent, cache) for image in cluster.images)
+    modules = gpu_sources.resolve_modules(cluster, target, mirror_of(cluster), resolution.packages)
+    found = Lock(
+        asks=asks_of(cluster),
+        epoch=resolution.epoch,
+        packages=resolution.packages,
+        models=models,
+        commits=commits,
+        iso=iso,
+        images=images,
+        gpu=modules,
+    )
     return _with_engine(found, cluster, spec.parent, cache)
 
 
@@ -166,7 +191,8 @@ def mirror_of(cluster: Cluster) -> mirror.Mirror:
     """The mirror to build this cluster from."""
     wanted = cluster.distribution
     spec = mirror.given(wanted.mirror, wanted.security_mirror, "the spec")
-    return dataclasses.replace(mirror.choose(spec, target_of(cluster)), snapshot=wanted.snapshot)
+    chosen = dataclasses.replace(mirror.choose(spec, target_of(cluster)), snapshot=wanted.snapshot)
+    return gpu_sources.with_archive(chosen, cluster)
 
 
 def mirror_of_engine(cluster: Cluster) -> mirror.Mirror:
@@ -200,10 +226,12 @@ def load(path: Path) -> Lock:
             engine=tuple(apt.Package(**entry) for entry in data["engine"]),
             commits=dict(data.get("commits", {})),
             iso=LockedIso(**data["iso"]) if data["iso"] else None,
+            images=tuple(containers.of_json(entry) for entry in data.get("images", [])),
             tools=tuple(apt.Package(**entry) for entry in data.get("tools", ())),
             wheels=tuple(Wheel(**entry) for entry in data.get("wheels", ())),
             sources=tuple(LockedSource(**entry) for entry in data.get("sources", ())),
             torch=data.get("torch"),
+            gpu=tuple(apt.Package(**entry) for entry in data.get("gpu", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BuilderError(
@@ -234,11 +262,13 @@ def to_json(lock: Lock) -> dict[str, Any]:
         "models": [dataclasses.asdict(model) for model in lock.models],
         "commits": dict(lock.commits),
         "iso": dataclasses.asdict(lock.iso) if lock.iso else None,
+        "images": [dataclasses.asdict(image) for image in lock.images],
         "sources": [dataclasses.asdict(source) for source in lock.sources],
         "torch": lock.torch,
         "wheels": [dataclasses.asdict(wheel) for wheel in lock.wheels],
         "tools": [dataclasses.asdict(package) for package in lock.tools],
         "engine": [dataclasses.asdict(package) for package in lock.engine],
+        "gpu": [dataclasses.asdict(package) for package in lock.gpu],
         "packages": [dataclasses.asdict(package) for package in lock.packages],
     }
 

@@ -17,8 +17,10 @@ from typing import Any
 
 from builder import autoinstall, engines, firewall, render, seeds
 from builder.canonical import code_digest, digest, resource_digest
+from builder.containers.manifest import LockedImage
 from builder.distributions import Distribution
 from builder.errors import Mistake, SpecError
+from builder.gpu import content as gpu
 from builder.lock import Lock, LockedModel, belongs, target_of
 from builder.spec.model import Cluster, Node
 from builder.spec.read import dotted
@@ -81,6 +83,11 @@ class Plan:
         return self.layers[0]
 
     @property
+    def base_files(self) -> tuple[render.File, ...]:
+        """What the base layer has of ours."""
+        return base_files(self.cluster)
+
+    @property
     def epoch(self) -> int:
         """The date of everything that is built: seconds since 1970."""
         return self.lock.epoch if self.lock else 0
@@ -88,6 +95,10 @@ class Plan:
     @property
     def models(self) -> tuple[LockedModel, ...]:
         return self.lock.models if self.lock else ()
+
+    @property
+    def images(self) -> tuple[LockedImage, ...]:
+        return self.lock.images if self.lock else ()
 
     @property
     def texts(self) -> dict[str, bytes]:
@@ -126,9 +137,11 @@ class Plan:
                 }
                 for p in ((*self.lock.packages, *self.lock.engine) if self.lock else ())
             ],
+            "gpu": gpu.facts(self.cluster),
             "wheels": [dataclasses.asdict(wheel) for wheel in (self.lock.wheels if self.lock else ())],
             "sources": [dataclasses.asdict(source) for source in (self.lock.sources if self.lock else ())],
             "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in self.models],
+            "images": [{"name": i.name, "digest": i.digest, "size": i.size} for i in self.images],
             "storage": storage(self.cluster, self.models),
             "nodes": [
                 {
@@ -170,7 +183,9 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
     if wrong:
         raise SpecError(f"{cluster.name} with its lock", wrong)
     context = site_context(cluster, lock)
-    site = (*render.overlay("site", context), *render.overlay(engines.of(cluster).overlay, context))
+    site = tuple(file for name in overlays(cluster) for file in render.overlay(name, context))
+    if cluster.base_iso:
+        site = (*site, *for_subiquity())
     shared = seeds.user_data(cluster)
     made = {node.name: seeds.seed(cluster, node, shared) for node in cluster.nodes}
     return Plan(
@@ -183,6 +198,12 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
         documents=_documents(cluster, lock, made),
         live=autoinstall.live_seed(cluster) if cluster.base_iso else {},
     )
+
+
+def overlays(cluster: Cluster) -> tuple[str, ...]:
+    """The overlays that the site layer is made of: everybody's, the engine's, the containers' runtime's."""
+    runtime = () if cluster.runtime == "none" else (f"runtime-{cluster.runtime}",)
+    return ("site", engines.of(cluster).overlay, *runtime)
 
 
 def document_path(node: str) -> str:
@@ -223,6 +244,11 @@ def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     }
 
 
+def for_subiquity() -> tuple[render.File, ...]:
+    """What the site layer brings for Ubuntu's installer to find; none of it stays on the node."""
+    return render.overlay("subiquity", {"live": autoinstall.LIVE})
+
+
 def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """What every node knows of its cluster: ``/etc/builder/cluster.json``."""
     kind = engines.of(cluster)
@@ -231,6 +257,7 @@ def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
         "subnet": str(cluster.network.subnet),
         "nodes": [{"name": node.name, "address": str(node.address)} for node in cluster.nodes],
         "engine": {"name": kind.name, **kind.facts(cluster, lock.files if lock else None)},
+        "gpu": gpu.facts(cluster),
         "join": {"port": int(engines.JOIN.ports), "mixed_plans": cluster.join.mixed_plans},
         "ports": [dataclasses.asdict(rule) for rule in firewall.rules(cluster)],
     }
@@ -249,15 +276,20 @@ def disk(cluster: Cluster, node: Node) -> dict[str, Any]:
 
 
 def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int | None]:
-    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition."""
+    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition.
+
+    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted.
+    """
     wanted = cluster.storage
     need = sum(model.size for model in models)
     # ext4's own tables, and some air; an inode takes a MiB (installer/layout.py, models_need)
     fit = max(need + need // 20 + 64 * MIB, (2 * len(models) + 16) * MIB) if need else 0
+    besides = autoinstall.besides(wanted.layout, encrypted=wanted.luks is not None)
     return {
         "esp": ESP_SIZE,
         "root": None if wanted.root == "rest" else wanted.root,
         "models": {"rest": None, "fit": fit}[wanted.models] if isinstance(wanted.models, str) else wanted.models,
+        **({"besides": besides} if besides else {}),
     }
 
 
@@ -270,20 +302,39 @@ def _serial(cluster: Cluster) -> Console | None:
 
 def _layers(cluster: Cluster, lock: Lock | None, site: tuple[render.File, ...]) -> tuple[Layer, ...]:
     """The stack, lowest first. The names grow by a word a layer, which is how Ubuntu's installer stacks them."""
-    engine = _engine(cluster, lock)
-    below = [_base(cluster, lock), *([engine] if engine else [])]
-    stem = below[-1].file.removesuffix(".squashfs")
-    return (*below, _site(f"{stem}.site.squashfs", site, lock))
+    base = _base(cluster, lock)
+    parts = {
+        "base": base,
+        "gpu": _gpu(cluster, lock, base),
+        "engine": _engine(cluster, lock),
+        "images": _images(cluster, lock),
+        "site": _site(site, lock),
+    }
+    stem, layers = "node", []
+    for name, inputs in parts.items():
+        if inputs is not None:
+            stem += "" if name == "base" else f".{name}"
+            layers.append(Layer(name, f"{stem}.squashfs", inputs))
+    return tuple(layers)
 
 
-def _engine(cluster: Cluster, lock: Lock | None) -> Layer | None:
+def _gpu(cluster: Cluster, lock: Lock | None, base: dict[str, Any]) -> dict[str, Any] | None:
+    """The driver's modules and what goes with them; they fit the kernels and libraries of one base only."""
+    inputs = gpu.inputs(cluster)
+    if inputs is None:
+        return None
+    packages = [package.sha256 for package in lock.gpu] if lock else None
+    return {**inputs, "base": digest(base), "packages": packages, "epoch": lock.epoch if lock else 0}
+
+
+def _engine(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
     """The engine's programs, where it has any that are not the node's own packages."""
     kind = engines.of(cluster)
     part = kind.part(cluster)
     if part is None:
         return None
     code = ("layers/engine.py", "layers/squashfs.py")
-    inputs = {
+    return {
         "code": code_digest(
             *code, *(("layers/python.py", "layers/fromsource.py", "wheels.py") if part.python else ())
         ),
@@ -295,25 +346,39 @@ def _engine(cluster: Cluster, lock: Lock | None) -> Layer | None:
         "sources": [source.sha256 for source in lock.sources] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }
-    return Layer("engine", "node.engine.squashfs", inputs)
 
 
-def _base(cluster: Cluster, lock: Lock | None) -> Layer:
+def _images(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
+    """The container images, where there are any."""
+    if not cluster.images:
+        return None
+    return {
+        "code": code_digest("layers/images.py", "layers/squashfs.py", "containers"),
+        "images": [[image.name, image.manifest.sha256] for image in lock.images] if lock else None,
+        "epoch": lock.epoch if lock else 0,
+    }
+
+
+def _base(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """Everything of the operating system: a change here costs a minute, so nothing of a node goes in."""
-    inputs = {
-        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions"),
-        "overlay": [file.fingerprint for file in render.overlay("base", {})],
+    return {
+        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions", "gpu/packages.py"),
+        "overlay": [file.fingerprint for file in base_files(cluster)],
+        "held": cluster.gpu is not None,
         "packages": [package.sha256 for package in lock.packages] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }
-    return Layer("base", "node.squashfs", inputs)
 
 
-def _site(name: str, files: tuple[render.File, ...], lock: Lock | None) -> Layer:
+def base_files(cluster: Cluster) -> tuple[render.File, ...]:
+    """What the base layer has of ours."""
+    return (*render.overlay("base", {}), *gpu.base_files(cluster))
+
+
+def _site(files: tuple[render.File, ...], lock: Lock | None) -> dict[str, Any]:
     """What the spec renders: a change here costs seconds."""
-    inputs = {
+    return {
         "code": code_digest("layers/site.py", "layers/squashfs.py"),
         "files": [file.fingerprint for file in files],
         "epoch": lock.epoch if lock else 0,
     }
-    return Layer("site", name, inputs)

@@ -6,5 +6,6 @@ sources of subiquity 24.04.4.1 and 26.04.1, and of the curtin that each of them 
 """
 
 from builder.autoinstall.documents import LIVE, bootstrap, document, live_seed
+from builder.autoinstall.storage import besides
 
-__all__ = ["LIVE", "bootstrap", "document", "live_seed"]
+__all__ = ["LIVE", "besides", "bootstrap", "document", "live_seed"]

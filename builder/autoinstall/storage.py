@@ -26,6 +26,8 @@ EXTENT = 4 * MIB  # of LVM
 BIOS_SIZE = MIB
 BOOT_SIZE = 1024 * MIB  # three kernels with their initramfs, firmware of every network card and GPU included
 REST = -1
+_LUKS_HEADER = 16 * MIB  # cryptsetup's default for LUKS2
+_LVM_EDGES = 4 * EXTENT  # metadata, both volumes rounded up to extents, and what is left over at the end
 
 VOLUME_GROUP = "builder"
 CRYPT = "builder-crypt"  # below /dev/mapper
@@ -55,6 +57,11 @@ def section(layout: str, passphrase: str | None, sizes: Mapping[str, int | None]
             "update_nvram": True,
         },
     }
+
+
+def besides(layout: str, *, encrypted: bool) -> int:
+    """The bytes of the disk that ESP, root and models do not have, where the direct installer would give them."""
+    return (BOOT_SIZE + _LUKS_HEADER if encrypted else 0) + (_LVM_EDGES if layout == "lvm" else 0)
 
 
 def actions(layout: str, passphrase: str | None, sizes: Mapping[str, int | None]) -> list[Action]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # By the names that Debian and Ubuntu share.
@@ -43,8 +43,13 @@ COMMON = (
     "vim-tiny",
 )
 
-# What a way to lay out a disk needs on the node.
-FEATURES = {"lvm": ("lvm2",), "luks": ("cryptsetup", "cryptsetup-initramfs")}
+# What a way to lay out a disk, or a runtime of containers, needs on the node.
+FEATURES = {
+    "lvm": ("lvm2",),
+    "luks": ("cryptsetup", "cryptsetup-initramfs"),
+    # apparmor: the kernel confines containers by its profiles, if its parser is there to load them.
+    "docker": ("apparmor", "docker-cli", "docker.io"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Family:
     ``numbers``: codename → number of the releases that are known. ``keyring`` comes with ``keyring_package``.
     ``known_of_old``: a release that every mmdebstrap has in its own list: it tells the archive's address.
     ``kernels``: flavour → metapackage, in which ``{number}`` is the release's. ``own``: packages of a node besides
-    :data:`COMMON`.
+    :data:`COMMON`. ``features``: where its packages differ from :data:`FEATURES`.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Family:
     components: tuple[str, ...]
     kernels: Mapping[str, str]
     own: tuple[str, ...] = ()
+    features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def releases(self) -> dict[str, str]:
@@ -81,5 +87,5 @@ class Family:
 
     def packages(self, codename: str, flavour: str, features: Collection[str] = ()) -> tuple[str, ...]:
         """What is asked of apt for a node; dependencies follow, recommendations do not."""
-        more = [name for feature in features for name in FEATURES[feature]]
+        more = [name for feature in features for name in {**FEATURES, **self.features}[feature]]
         return tuple(sorted((*COMMON, *self.own, self.kernel(codename, flavour), *more)))

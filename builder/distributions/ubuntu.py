@@ -31,5 +31,9 @@ UBUNTU = Family(
         # release for apt's sources, and for want of update-locale it would ask apt, which has no network.
         "locales",
         "lsb-release",
+        # The installer of 24.04 has apt read the medium's packages, needed or not, and its key signs them.
+        "ubuntu-keyring",
     ),
+    # Its docker.io holds Docker's command line as well (Ubuntu's docker.io-app, debian/control of 24.04).
+    features={"docker": ("apparmor", "docker.io")},
 )

@@ -77,9 +77,9 @@ def models_need(sizes: tuple[int, ...]) -> int:
 
 
 def need(storage: Storage, layer_bytes: int, model_sizes: tuple[int, ...] = ()) -> int:
-    """The smallest disk, in bytes, that :func:`plan` accepts. Raises InstallError as :func:`plan` does."""
+    """The smallest disk that :func:`plan` or subiquity accepts, in bytes. Raises InstallError as :func:`plan`."""
     root, models = _sizes(storage, layer_bytes, model_sizes)
-    return _EDGES + _BIOS + _up(storage.esp) + root + models
+    return _EDGES + _BIOS + _up(storage.esp) + root + models + _up(storage.besides)
 
 
 def plan(storage: Storage, disk_size: int, layer_bytes: int, model_sizes: tuple[int, ...] = ()) -> Layout:

@@ -141,11 +141,15 @@ class Model:
 
 @dataclass(frozen=True)
 class Storage:
-    """Sizes of the partitions. ``None`` is the rest of the disk; ``models`` 0 is no such partition."""
+    """Sizes of the partitions. ``None`` is the rest of the disk; ``models`` 0 is no such partition.
+
+    ``besides``: what else of the disk subiquity needs, for encryption and LVM; nothing with the direct installer.
+    """
 
     esp: int
     root: int | None
     models: int | None
+    besides: int = 0
 
 
 @dataclass(frozen=True)

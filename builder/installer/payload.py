@@ -116,7 +116,7 @@ def parse_manifest(data: bytes) -> Manifest:
             layers=tuple(raw["layers"]),
             models=tuple(Model(entry["name"], entry["path"]) for entry in raw["models"]),
             nodes=tuple(_node(entry) for entry in raw["nodes"]),
-            storage=Storage(raw["storage"]["esp"], raw["storage"]["root"], raw["storage"]["models"]),
+            storage=_storage(raw["storage"]),
             after=raw["after"],
             index={file.path: file for file in files},
         )
@@ -145,6 +145,10 @@ def _require_places(names: list[str]) -> None:
         parts = name.split("/")
         if clash := taken & {"/".join(parts[:count]) for count in range(1, len(parts))}:
             raise InstallError(f"the manifest has {clash.pop()} as a file and as a folder of models")
+
+
+def _storage(raw: Mapping[str, Any]) -> Storage:
+    return Storage(raw["esp"], raw["root"], raw["models"], raw.get("besides", 0))
 
 
 def _node(raw: Mapping[str, Any]) -> Node:

@@ -2,15 +2,17 @@
 
     PYTHONPATH=/cdrom/builder/live python3 -B -m installer.place
 
-subiquity runs it as a late command, when curtin has partitioned the disk, unpacked the layers and installed GRUB,
-and its own settings for cloud-init are written. Those go, and the node's seed comes: the node is then the same
-node whichever way it was installed. The file systems and ``/etc/fstab`` are curtin's and stay.
+subiquity runs it as a late command, when curtin has partitioned the disk, unpacked the layers and run our hook
+(:mod:`.curthook`), and its own settings for cloud-init are written. Those go, and GRUB and the node's seed come:
+the node is then the same node whichever way it was installed. The file systems and ``/etc/fstab`` are curtin's and
+stay.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +23,15 @@ from . import commands, disk, facts, failure, payload, pick, system
 from .console import Console, active_ttys
 from .model import InstallError, Manifest, Node
 
-# What subiquity and curtin leave beside the layers' files, as globs below the node's root. A node of ours has its
-# seed instead, takes its network from there, and has cloud-init look at it at every boot. Sources: subiquity
-# 24.04.4.1 and 26.04.1, models/subiquity.py (_cloud_init_files) and models/network.py (render), subiquitycore/
-# models/network.py; their curtin, commands/apt_config.py (apply_preserve_sources_list) and net/__init__.py.
+# What subiquity and curtin leave beside the layers' files, as globs below the node's root, and what the layers
+# bring for them alone. A node of ours has its seed instead, takes its network from there, and has cloud-init look
+# at it at every boot. Sources: subiquity 24.04.4.1 and 26.04.1, models/subiquity.py (_cloud_init_files) and
+# models/network.py (render), subiquitycore/models/network.py; their curtin, commands/apt_config.py
+# (apply_preserve_sources_list) and net/__init__.py.
 NOT_OURS = (
+    # Ours, for the installer alone (overlays/subiquity).
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/cdrom.sources",
     "etc/cloud/clean.d/99-installer",
     "etc/cloud/cloud-init.disabled",
     "etc/cloud/cloud.cfg.d/20-disable-cc-dpkg-grub.cfg",
@@ -42,6 +48,7 @@ NOT_OURS = (
     # Made on the node, by sshd's first start or by cloud-init: a key that was made before is not its own.
     "etc/ssh/ssh_host_*",
 )
+HOOKS = "curtin"  # the folder with the hook that our layers bring for curtin
 MACHINE_ID = "etc/machine-id"  # subiquity writes the live system's there; empty, systemd makes one at first boot
 
 
@@ -64,6 +71,7 @@ def place(console: Console, target: Path) -> tuple[Manifest, Node]:
         raise InstallError(f"the picker chose {picked.node}, which is no node of this medium")
     volumes = read_volumes(console, target, manifest)
     require_on(picked.disk, target)
+    require_hooked(target)
     take_away(target)
     system.identity(target, root, node)
     system.boot_loader(target, picked.disk, picked.sector, volumes, console.log)
@@ -116,11 +124,22 @@ def require_on(path: str, target: Path) -> None:
         raise InstallError(f"{target} is on {names}, and the picker chose {path}")
 
 
+def require_hooked(target: Path) -> None:
+    """Raises InstallError unless curtin ran our hook: without it a node mounts nothing."""
+    try:
+        mounts = system.mounts_in((target / "etc/fstab").read_text(encoding="utf-8"))
+    except OSError:
+        mounts = []
+    if "/" not in mounts:
+        raise InstallError("the node's fstab mounts no /: curtin did not run the layers' /curtin/curtin-hooks")
+
+
 def take_away(target: Path) -> None:
-    """Remove what subiquity and curtin left for the first boot, and the live system's identity."""
+    """Remove what subiquity and curtin left for the first boot, our hook, and the live system's identity."""
     for pattern in NOT_OURS:
         for path in target.glob(pattern):
             path.unlink()
+    shutil.rmtree(target / HOOKS, ignore_errors=True)
     machine_id = target / MACHINE_ID
     machine_id.unlink(missing_ok=True)
     machine_id.touch(mode=0o644)

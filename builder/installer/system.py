@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import commands, disk
@@ -16,6 +17,7 @@ Progress = Callable[[int, int], None]
 MODELS = "srv/models"
 SEED = "var/lib/cloud/seed/nocloud"
 CHUNK = 1 << 20
+FSTAB_HEAD = "# Written by the installer of cluster-image-builder.\n"
 
 
 def unpack(layers: tuple[Path, ...], target: Path, progress: Progress, log: Log = quiet) -> None:
@@ -66,21 +68,25 @@ def fstab(volumes: disk.Volumes) -> str:
     if volumes.models:
         options = "ro,nodev,nosuid,noexec,nofail,x-systemd.device-timeout=5min"
         rows.append((f"UUID={volumes.models.uuid}", f"/{MODELS}", "ext4", options, "0", "2"))
-    return "# Written by the installer of cluster-image-builder.\n" + "".join(
-        "\t".join(row) + "\n" for row in rows
-    )
+    return FSTAB_HEAD + "".join("\t".join(row) + "\n" for row in rows)
+
+
+def mounts_in(fstab: str) -> list[str]:
+    """Where the lines of an fstab mount something."""
+    rows = (line.split() for line in fstab.splitlines() if not line.lstrip().startswith("#"))
+    return [row[1] for row in rows if len(row) > 1]
 
 
 def tables(target: Path, volumes: disk.Volumes) -> None:
     """Which file systems the node mounts."""
-    _write(target / "etc/fstab", fstab(volumes), 0o644)
+    write(target / "etc/fstab", fstab(volumes), 0o644)
 
 
 def identity(target: Path, payload: Path, node: Node) -> None:
     """The node's name, and the manifest that tells what the node was made from."""
-    _write(target / "etc/builder/node", node.name + "\n", 0o644)
+    write(target / "etc/builder/node", node.name + "\n", 0o644)
     manifest = (payload / "manifest.json").read_text(encoding="utf-8")
-    _write(target / "usr/share/builder/manifest.json", manifest, 0o644)
+    write(target / "usr/share/builder/manifest.json", manifest, 0o644)
 
 
 def seed(target: Path, payload: Path, node: Node, files: tuple[File, ...]) -> None:
@@ -118,7 +124,7 @@ def models(target: Path, payload: Path, manifest: Manifest, progress: Progress) 
         copy(payload / model.path, folder / model.name, file, copied)
         done += file.size
     sums = "".join(f"{manifest.file(model.path).sha256}  {model.name}\n" for model in manifest.models)
-    _write(folder / "SHA256SUMS", sums, 0o444)
+    write(folder / "SHA256SUMS", sums, 0o444)
 
 
 def _folders(top: Path, name: str) -> None:
@@ -166,21 +172,28 @@ def boot_loader(target: Path, device: str, sector: int, volumes: disk.Volumes, l
     link = Path("/dev/disk/by-uuid") / volumes.root.uuid
     if not commands.wait_for(link.exists, 20):
         raise InstallError(f"udev made no link {link}")
+    with entered(target, log):
+        for step, argv in boot_loader_commands(device, sector):
+            commands.run(["chroot", str(target), *argv], step=step, log=log)
+    menu = (target / "boot/grub/grub.cfg").read_text(encoding="utf-8", errors="replace")
+    if not any(f"root={name}" in menu for name in lasting_names(volumes.root)):
+        raise InstallError("the boot menu does not boot the root file system by its UUID")
+
+
+@contextmanager
+def entered(target: Path, log: Log = quiet) -> Iterator[None]:
+    """The node's root with what its programs expect of a system, to be used with chroot. Raises InstallError."""
     points = [target / name for name in ("dev", "proc", "sys")]
     try:
         for point in points:
             point.mkdir(exist_ok=True)
             # Plain binds: a recursive one of /run or / would hold the target itself.
             commands.run(["mount", "--bind", f"/{point.name}", str(point)], step="entering the node", log=log)
-        for step, argv in boot_loader_commands(device, sector):
-            commands.run(["chroot", str(target), *argv], step=step, log=log)
+        yield
     finally:
         for point in reversed(points):
             if point.is_mount():
                 commands.run(["umount", str(point)], step="leaving the node", log=log)
-    menu = (target / "boot/grub/grub.cfg").read_text(encoding="utf-8", errors="replace")
-    if not any(f"root={name}" in menu for name in lasting_names(volumes.root)):
-        raise InstallError("the boot menu does not boot the root file system by its UUID")
 
 
 def lasting_names(root: disk.Volume) -> tuple[str, ...]:
@@ -218,10 +231,11 @@ def keep_log(target: Path, log_path: Path) -> None:
 
 def marker(esp: Path, plan: str) -> None:
     """The sign that the install is complete: the medium's menu boots the disk when it finds it."""
-    _write(esp / "EFI/builder" / plan, "", 0o644)
+    write(esp / "EFI/builder" / plan, "", 0o644)
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def write(path: Path, text: str, mode: int) -> None:
+    """Write a small file of the node's, with the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +28,17 @@ GRUB_BIOS_MODULES = (
     *("part_msdos", "regexp", "search", "search_fs_file", "serial", "sleep", "terminal", "test"),
 )
 
-_FROM_BASE: Mapping[str, str] = {
-    "vmlinuz": "boot/vmlinuz-*",
-    "initrd.img": "boot/initrd.img-*",
-    "hybrid.img": "usr/lib/grub/i386-pc/boot_hybrid.img",
-    "shim.efi": "usr/lib/shim/shimx64.efi.signed",
+# Name in the kit → where it is, as globs; of several the first that is there.
+_FROM_BASE: Mapping[str, tuple[str, ...]] = {
+    "vmlinuz": ("boot/vmlinuz-*",),
+    "initrd.img": ("boot/initrd.img-*",),
+    "hybrid.img": ("usr/lib/grub/i386-pc/boot_hybrid.img",),
+    # Ubuntu ships the newest and the one before it, and a link to either.
+    "shim.efi": ("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
     # gcdx64, not grubx64: its prefix is /boot/grub of the medium, the other's is /EFI/debian of a disk.
-    "grub.efi": "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
-    "mm.efi": "usr/lib/shim/mmx64.efi.signed",
+    "grub.efi": ("usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",),
+    # Signed on Ubuntu, too, where the name does not say so; on Debian what has that name is not.
+    "mm.efi": ("usr/lib/shim/mmx64.efi.signed", "usr/lib/shim/mmx64.efi"),
 }
 
 
@@ -68,8 +71,8 @@ def make(plan: Plan, base: Path, cache: Cache) -> BootKit:
         return kit
     with console.step("boot kit: kernel, installer, GRUB, shim"), cache.make("bootkit", key) as part:
         root = sandbox.tree(base, plan.base.digest, cache)
-        for name, pattern in _FROM_BASE.items():
-            shutil.copyfile(_only(root, pattern), part / name)
+        for name, path in parts(root).items():
+            shutil.copyfile(path, part / name)
         _grub_for_bios(root, part)
         _installer(root, part, plan.epoch, overlay, assemble)
     return kit
@@ -80,11 +83,19 @@ def early_menu() -> str:
     return render.text("templates/grub-early.cfg", {})
 
 
-def _only(root: Path, pattern: str) -> Path:
-    found = sorted(root.glob(pattern))
+def parts(root: Path) -> dict[str, Path]:
+    """Name in the kit → file of an unpacked base layer. Raises BuilderError if one is missing, or there twice."""
+    return {name: _only(root, patterns) for name, patterns in _FROM_BASE.items()}
+
+
+def _only(root: Path, patterns: Sequence[str]) -> Path:
+    # A link of an alternative is absolute, and would lead to this machine's file.
+    listed = ([path for path in sorted(root.glob(pattern)) if not path.is_symlink()] for pattern in patterns)
+    found = next(filter(None, listed), [])
     if len(found) != 1:
         raise BuilderError(
-            f"the base layer has {len(found)} files {pattern}, one was expected: {[path.name for path in found]}",
+            f"the base layer has {len(found)} files {' or '.join(patterns)}, one was expected: "
+            f"{[path.name for path in found]}",
             hint="a second kernel among distribution.packages, perhaps",
         )
     return found[0]

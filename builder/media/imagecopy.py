@@ -1,21 +1,28 @@
 """A copy of an ISO image that can be worked on before all of it is there.
 
 xorriso needs the directories of the image that it grows, and not what is in its files. So the large files can
-follow while it writes: on two cores that takes the time of one of both.
+follow while it writes.
+
+They go past the page cache where the file system can do that: gigabytes that nobody reads soon would push out
+what somebody does, and most of the time that ``cp`` takes is spent on finding pages for them. So a remaster can be
+faster than ``cp`` with ``sync``.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from builder.media.isoimage import BLOCK, Extent
 
 LARGE = 4 << 20  # bytes, from which on an extent may follow later
-_CHUNK = 1 << 20
+PAGE = 4096  # bytes; what goes past the page cache has to begin and end at multiples of the disk's sectors
+_CHUNK = 4 << 20
 _CLONE = 0x40049409  # FICLONE of linux/fs.h
 _CANNOT = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ETXTBSY)
 
@@ -33,13 +40,15 @@ def begin(source: Path, target: Path, extents: Iterable[Extent]) -> list[Range]:
             return []
         except OSError:  # whatever the reason, copying is the answer
             new.truncate(source.stat().st_size)
-    later = [range_of(extent) for extent in extents if extent.size >= LARGE]
+    later = [whole_pages(extent) for extent in extents if extent.size >= LARGE]
     copy(source, target, between(source.stat().st_size, later))
     return later
 
 
-def range_of(extent: Extent) -> Range:
-    return extent.block * BLOCK, extent.block * BLOCK + extent.size
+def whole_pages(extent: Extent) -> Range:
+    """The part of an extent that begins and ends with a page. Pure."""
+    start = extent.block * BLOCK
+    return -(-start // PAGE) * PAGE, (start + extent.size) // PAGE * PAGE
 
 
 def between(size: int, ranges: Iterable[Range]) -> Iterator[Range]:
@@ -60,6 +69,48 @@ def copy(source: Path, target: Path, ranges: Iterable[Range]) -> None:
             at = start
             while at < end and (done := _some(old.fileno(), new.fileno(), at, end - at)):
                 at += done
+
+
+def copy_past_cache(source: Path, target: Path, ranges: Iterable[Range]) -> None:
+    """Copy ranges of whole pages past the page cache, where that can be done; else as :func:`copy` does."""
+    rest = list(ranges)
+    with suppress(_RefusedError), source.open("rb", buffering=0) as old, _past_cache(target) as new:
+        buffer = memoryview(mmap.mmap(-1, _CHUNK))  # begins with a page
+        while rest:
+            start, end = rest[0]
+            got = os.preadv(old.fileno(), [buffer[: min(_CHUNK, end - start)]], start)
+            done = _written(new, buffer[:got], start)
+            rest[0] = start + done, end
+            if done < min(_CHUNK, end - start):
+                break  # cut short, and so no longer at the beginning of a page
+            if start + done == end:
+                rest.pop(0)
+    copy(source, target, rest)
+
+
+class _RefusedError(Exception):
+    """The file system does not write past the page cache."""
+
+
+@contextmanager
+def _past_cache(path: Path) -> Iterator[int]:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    except OSError as error:
+        raise _RefusedError from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _written(descriptor: int, data: memoryview, at: int) -> int:
+    try:
+        return os.pwrite(descriptor, data, at)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        raise _RefusedError from error
 
 
 def _some(old: int, new: int, at: int, size: int) -> int:

@@ -176,7 +176,7 @@ def _grow(
         ThreadPoolExecutor(1) as beside,
     ):
         later = imagecopy.begin(source_iso, part, _may_follow(before, equipment))
-        filled = beside.submit(imagecopy.copy, source_iso, part, later)
+        filled = beside.submit(imagecopy.copy_past_cache, source_iso, part, later)
         said = run(grow.report_argv(source_iso), step=f"reading {source_iso.name}", code=Exit.MEDIUM).stdout
         replayed = grow.replayed(said, source_iso)
         joliet = isoimage.file_system(source_iso).joliet

@@ -240,6 +240,14 @@ def security_has_its_mirror(cluster: Cluster) -> Iterator[Finding]:
         yield Finding(path, "is given without mirror", hint, (("distribution", "mirror"),))
 
 
+def images_have_a_runtime(cluster: Cluster) -> Iterator[Finding]:
+    if cluster.images and cluster.runtime == "none":
+        hint = "write runtime: docker, or leave the images out"
+        yield Finding(("images",), "nothing runs containers on these nodes", hint, (("runtime",),))
+    pairs = ((("images", i, "ref"), image.ref) for i, image in enumerate(cluster.images) if image)
+    yield from _twice(pairs, lambda name, _first: f"{name} is given twice")
+
+
 def engine_fits(cluster: Cluster) -> Iterator[Finding]:
     yield from engines.of(cluster).check(cluster, None)
     taken = engines.ports(cluster)
@@ -274,6 +282,7 @@ CHECKS: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
     openings_differ,
     ssh_has_its_own_key,
     security_has_its_mirror,
+    images_have_a_runtime,
     engine_fits,
     gpu_fits,
 )

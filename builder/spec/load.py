@@ -83,7 +83,7 @@ def _with(cluster: Cluster, found: local.Local) -> Cluster:
         luks = storage.luks.model_copy(update={"passphrase": found.passphrase})
         storage = storage.model_copy(update={"luks": luks})
     engine = cluster.engine.model_copy(update=found.engine)
-    return cluster.model_copy(update={"access": access, "storage": storage, "engine": engine})
+    return cluster.model_copy(update={"access": access, "storage": storage, "gpu": found.gpu, "engine": engine})
 
 
 def _in_doubt(finding: Finding, bad: set[Keys]) -> bool:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from builder.spec import rules
+from builder.spec import enginefiles, gpufiles, rules
 from builder.spec.finding import Finding, Keys
+from builder.spec.gpu import Gpu
 from builder.spec.model import Cluster, Model
 from builder.spec.sizes import RuleError, format_size
 from builder.spec.sshkeys import TYPES, is_private, public_key
 
-_SECRET_LENGTH = 32  # characters
 _LIMIT = 1 << 20  # bytes of a key file that are looked at
 # cryptsetup reads no more from a keyboard (its manual page, NOTES ON PASSPHRASE PROCESSING).
 _PASSPHRASE_LENGTH = range(8, 513)
@@ -26,11 +26,13 @@ _TYPED = "use what every keyboard has: letters, digits, blanks and signs of ASCI
 
 @dataclass(frozen=True)
 class Local:
-    """What the files held: all public keys of the cluster, the disks' passphrase, and what the engine's options
-    name, by field; and what is wrong."""
+    """What the files held: all public keys, the disks' passphrase, the GPUs' certificate, and what the engine's
+    options name, by field; and what is wrong.
+    """
 
     keys: tuple[str, ...]
     passphrase: SecretStr | None
+    gpu: Gpu | None
     engine: dict[str, SecretStr | str]
     findings: tuple[Finding, ...]
 
@@ -60,35 +62,12 @@ def resolve(cluster: Cluster, base: Path) -> Local:
     iso = cluster.media.base_iso
     if iso is not None and iso.path is not None:
         findings += _file(iso.path, base, ("media", "base_iso", "path"), "name the .iso file")[0]
-    engine: dict[str, SecretStr | str] = {}
-    for file in cluster.engine.files(cluster.name) if cluster.engine and cluster.name else ():
-        try:
-            text = _text(_plain(file.path, base), file.hint)
-            engine[file.field] = SecretStr(_line(text, file.path)) if file.secret else text
-        except RuleError as error:
-            findings.append(Finding(("engine", file.key), error.message, error.hint))
-    return Local(tuple(keys), passphrase, engine, (*findings, *_models(cluster, base)))
-
-
-def _text(path: Path, hint: str) -> str:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return file.read(_LIMIT)
-    except FileNotFoundError:
-        raise RuleError(f"{path} does not exist", hint) from None
-    except UnicodeDecodeError:
-        raise RuleError(f"{path} is not a text file", hint) from None
-    except OSError as error:
-        raise RuleError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _line(text: str, path: str) -> str:
-    """The one line of a file that holds a machine's secret, which nobody types."""
-    line = text.strip()
-    if len(line) < _SECRET_LENGTH or not (line.isascii() and line.isprintable()) or " " in line:
-        hint = f"one line of at least {_SECRET_LENGTH} letters and digits: openssl rand -hex 32"
-        raise RuleError(f"{path} does not hold a secret", hint)
-    return line
+    for index, image in enumerate(cluster.images):
+        if image and image.path:
+            findings += _file(image.path, base, ("images", index, "path"), "name one archive")[0]
+    gpu, wrong = gpufiles.resolve(cluster.gpu, base)
+    engine, odd = enginefiles.resolve(cluster, base)
+    return Local(tuple(keys), passphrase, gpu, engine, (*findings, *_models(cluster, base), *wrong, *odd))
 
 
 def _plain(name: str, base: Path) -> Path:

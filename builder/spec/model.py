@@ -283,6 +283,27 @@ class Model(Section):
         return given
 
 
+class Image(Section):
+    """A container image that every node has at hand, without a network."""
+
+    ref: t.ImageName = Field(
+        description="Its name, whole: registry, repository and tag. The node knows it by that name.",
+        examples=["docker.io/library/busybox:1.37", "ghcr.io/org/name:1.0"],
+    )
+    digest: t.ImageDigest | None = Field(
+        None,
+        description="What the tag must mean: the digest of the image, or of its index of platforms. Without it, "
+        "the lock pins what is found.",
+        examples=["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],
+    )
+    path: t.LocalPath | None = Field(
+        None,
+        description="An OCI archive on the building machine, relative to the spec, to take it from instead of its "
+        "registry.",
+        examples=["images/name.tar"],
+    )
+
+
 class Opening(Section):
     """A port that is opened on every node."""
 
@@ -424,6 +445,15 @@ class Cluster(Section):
         examples=["none", "llamacpp", "exo"],
     )
     gpu: Gpu | None = Field(None, description="The nodes' GPUs. Default: none.")
+    runtime: Literal["none", "docker"] = Field(
+        "none",
+        description="Whether nodes run containers beside what the engine runs: `docker` installs and sets up the "
+        "distribution's Docker.",
+        examples=["docker"],
+    )
+    images: tuple[Image, ...] = Field(
+        (), description="Container images that every node loads from its own disk, with `runtime: docker`."
+    )
     join: Join = Field(Join(), description="When nodes count as one cluster.")
     media: Media = Field(Media(), description="The install medium.")
 
@@ -438,6 +468,11 @@ class Cluster(Section):
         if self.media.installer != "subiquity":
             return None
         return self.media.base_iso or BaseIso(release=self.distribution.release)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What asks for packages of the distribution: the disks' layout, and the containers' runtime."""
+        return (*self.storage.features, *(["docker"] if self.runtime == "docker" else []))
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError."""

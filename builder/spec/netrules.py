@@ -130,6 +130,15 @@ def port(value: object) -> int | str:
     return f"{first}-{last}"
 
 
+def port_range(text: str) -> str:
+    """A range ``first-last`` of at least two ports."""
+    found = port(text)
+    first, _, last = str(found).partition("-")
+    if first == last:
+        raise RuleError("is one port, and several are wanted", f"write {first}-{min(int(first) + 999, 65535)}")
+    return str(found)
+
+
 def _in_range(number: int) -> None:
     if not 1 <= number <= 65535:
         raise RuleError("is not a port: ports go from 1 to 65535")

@@ -19,6 +19,11 @@ MODEL_PATH = r"^[A-Za-z0-9_][A-Za-z0-9_.+@=-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=-]*)*
 REPO = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}$"
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 OVERRIDE = r"^(-[A-Za-z0-9][A-Za-z0-9._-]*|[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*)$"
+# A name, extras, versions: what pip calls a requirement, without markers, addresses and options.
+REQUIREMENT = (
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._,-]+\])?"
+    r"((===?|~=|!=|<=?|>=?)[A-Za-z0-9.*+!-]+(,(?=.)|$))*$"
+)
 PACKAGE = r"^[a-z0-9][a-z0-9.+-]*[a-z0-9.+]$"  # Debian policy 5.6.1; apt reads a final "-" as "remove"
 
 # DMI strings that vendors leave in place of a number: many boards share them.
@@ -171,6 +176,17 @@ def package(text: str) -> str:
         )
     if not re.fullmatch(PACKAGE, text):
         raise RuleError(f"{show(text)} is not the name of a package")
+    return text
+
+
+def requirement(text: str) -> str:
+    """A Python package, as pip spells it, that an index can be asked for."""
+    plain = text.replace(" ", "")
+    if "://" in text or "@" in text:
+        hint = "name the package; an index of your own is set in uv's or pip's configuration"
+        raise RuleError(f"{show(text)} says where a package comes from", hint)
+    if not re.fullmatch(REQUIREMENT, plain) or plain != text:
+        raise RuleError(f"{show(text)} is not a requirement", "write it like pandas or pandas>=2.2,<3")
     return text
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
+from builder.containers import reference
 from builder.spec import gpurules, netrules, rules
 from builder.spec.sizes import PATTERN as SIZE_PATTERN
 from builder.spec.sshkeys import TYPES, public_key
@@ -62,6 +63,7 @@ Port = Annotated[
         }
     ),
 ]
+PortRange = Annotated[str, AfterValidator(netrules.port_range), _string("^[0-9]+-[0-9]+$")]
 OnePort = Annotated[
     int, AfterValidator(netrules.one_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
 ]
@@ -74,6 +76,7 @@ Layers = Annotated[
 Url = Annotated[str, AfterValidator(netrules.http), _string(netrules.HTTP)]
 Archive = Annotated[str, AfterValidator(netrules.archive), _string(netrules.HTTP)]
 Package = Annotated[str, AfterValidator(rules.package), _string(rules.PACKAGE)]
+Requirement = Annotated[str, AfterValidator(rules.requirement), _string(rules.REQUIREMENT)]
 Release = Annotated[str, AfterValidator(rules.release), _string(r"^([a-z]+|[0-9]+(\.[0-9]+)?)$")]
 BaseRelease = Annotated[str, AfterValidator(rules.base_release), _string(r"^([a-z]+|[0-9]+\.[0-9]+)$")]
 FileName = Annotated[str, AfterValidator(rules.file_name), _string(rules.FILE_NAME)]
@@ -87,6 +90,8 @@ Place = Annotated[str, AfterValidator(rules.place), _string(minLength=1)]
 Word = Annotated[str, AfterValidator(rules.word), _string(rules.WORD)]
 Override = Annotated[str, AfterValidator(rules.override), _string(rules.OVERRIDE)]
 Sha256 = Annotated[str, AfterValidator(rules.sha256), _string("^[0-9a-fA-F]{64}$")]
+ImageName = Annotated[str, AfterValidator(reference.image), _string(reference.PATTERN)]
+ImageDigest = Annotated[str, AfterValidator(reference.digest), _string(reference.DIGEST)]
 Console = Annotated[str, AfterValidator(netrules.console), _string(r"^tty(S|AMA|USB)[0-9]")]
 Countdown = Annotated[
     int, AfterValidator(rules.countdown), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 300})

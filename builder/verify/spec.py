@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from builder import engines, firewall, plan, resources
+from builder import firewall, plan, resources
 from builder.errors import BuilderError, Exit
 from builder.lock import Lock
 from builder.spec.model import Cluster, Node
@@ -60,9 +60,9 @@ def boot_test_of(
 
 def checks(cluster: Cluster) -> tuple[Path, ...]:
     """The checks of every overlay that the node is made of."""
-    overlays = resources.root() / "overlays"
-    names = ("base", "site", engines.of(cluster).overlay)
-    return tuple(path for name in names for path in sorted((overlays / name).glob("test_*.py")))
+    folder = resources.root() / "overlays"
+    names = ("base", *(["gpu"] if cluster.gpu else []), *plan.overlays(cluster))
+    return tuple(path for name in names for path in sorted((folder / name).glob("test_*.py")))
 
 
 def facts(planned: plan.Plan) -> dict[str, Any]:
@@ -74,6 +74,8 @@ def facts(planned: plan.Plan) -> dict[str, Any]:
         "user": cluster.access.user,
         "ssh_keys": list(cluster.access.ssh_keys),
         "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in planned.models],
+        "images": [{"name": image.name, "id": image.id} for image in planned.images],
         "engine": plan.node_facts(cluster, planned.lock)["engine"],
+        "gpu": plan.node_facts(cluster, planned.lock)["gpu"],
         "openings": [rule.as_nft for rule in firewall.rules(cluster)],
     }

@@ -42,9 +42,10 @@ Say = Callable[[str], None]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STRANGER = "52:54:00:99:99:99"
-# What a node needs besides, to be installed by curtin; Ubuntu's live system and ours for Ubuntu have it.
+PASSPHRASE = "correct horse battery staple"
+# What curtin needs of a live system, and what opens node2's disk; the fixture has the packages of the node.
 FOR_CURTIN = (
-    *("efibootmgr", "file", "grub-efi-amd64", "lvm2", "parted", "python3-apt", "python3-debian"),
+    *("cryptsetup", "cryptsetup-initramfs", "file", "lvm2", "parted", "python3-apt", "python3-debian"),
     *("python3-packaging", "python3-pyudev", "rsync"),
 )
 
@@ -57,18 +58,20 @@ class Medium:
     todo: Plan
     content: Payload
 
-    def request(self, out: Path, *, firmware: FirmwareKind, kind: MediumKind = "cdrom") -> BootTest:
+    def request(
+        self, out: Path, name: str = "node1", *, firmware: FirmwareKind, kind: MediumKind = "cdrom"
+    ) -> BootTest:
         cluster = self.todo.cluster
-        one, two = cluster.nodes
-        assert one.address != "dhcp" and two.address != "dhcp"
+        addresses = {one.name: one.address for one in cluster.nodes if one.address != "dhcp"}
+        address = addresses.pop(name)
         return BootTest(
             iso=self.iso,
             out=out,
-            node=one.name,
-            address=one.address,
+            node=name,
+            address=address,
             subnet=cluster.network.subnet,
             gateway=cluster.network.gateway,
-            taken=(two.address,),
+            taken=tuple(addresses.values()),
             firmware=firmware,
             medium=kind,
             facts=facts(self.todo),
@@ -80,27 +83,32 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     """A medium in ``folder``; ``packages``: further ones of every node; ``more``: files of the live system.
 
     The layers are Debian's, as Ubuntu's archive may be out of reach, and the documents those of a cluster that is
-    the same but for its distribution.
+    the same but for its distribution; and for node2's disk, which gets volumes, and those encrypted.
     """
     shutil.copytree(EXAMPLES, folder / "examples")
     spec, ubuntu = folder / "examples/quickstart.yaml", folder / "examples/ubuntu.yaml"
+    (folder / "examples/passphrase").write_text(PASSPHRASE + "\n")
     raw = yaml.safe_load(spec.read_text())
     raw["distribution"]["packages"] = list(packages)
     spec.write_text(yaml.safe_dump(raw))
     raw["distribution"] = {"name": "ubuntu", "release": "24.04"}
     ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
     cluster, asked = load(spec), load(ubuntu)
+    raw["storage"] |= {"layout": "lvm", "luks": {"passphrase_file": "passphrase"}}
+    ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
+    documents = {"node1": asked, "node2": load(ubuntu)}
     cache = Cache(default_root())
     with cache.locked():
-        todo = plan.make(cluster, build.locked(cluster, spec, cache))
-        stack = build.make_layers(todo, build.fetch_packages(todo, cache), cache)
+        todo = with_hooks(plan.make(cluster, build.locked(cluster, spec, cache)))
+        stack = build.make_layers(todo, spec.parent, build.fetch_packages(todo, cache), cache)
         models = build.stage_models(todo, spec.parent, cache)
         kit = bootkit.make(todo, stack[0], cache)
-    sizes = plan.storage(asked, todo.models)
-    documents = {
-        node.name: autoinstall.document(asked, node, todo.seeds[node.name], sizes) for node in asked.nodes
+    texts = {
+        name: json.dumps(
+            autoinstall.document(one, one.node(name), todo.seeds[name], plan.storage(one, todo.models))
+        ).encode()
+        for name, one in documents.items()
     }
-    texts = {name: json.dumps(document).encode() for name, document in documents.items()}
     todo = replace(todo, documents=texts, live=autoinstall.live_seed(asked))
     content = payload.make(todo, {layer.name: layer for layer in stack}, models)
     base = livesystem.make(folder / "live-server.iso", kit, stack[0], more)
@@ -117,6 +125,13 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     )
     base.unlink()
     return Medium(folder / "quickstart.iso", todo, content)
+
+
+def with_hooks(todo: Plan) -> Plan:
+    """The plan with what a node's layers bring where curtin installs it."""
+    site, layer = (*todo.site, *plan.for_subiquity()), todo.layers[-1]
+    inputs = {**layer.inputs, "files": [file.fingerprint for file in site]}
+    return replace(todo, site=site, layers=(*todo.layers[:-1], replace(layer, inputs=inputs)))
 
 
 @pytest.fixture(scope="module")
@@ -181,19 +196,63 @@ def test_a_strange_machine_is_told_what_it_is(medium: Medium, tmp_path: Path, pr
         assert bench.digests(target=True) == before
 
 
-def test_curtin_installs_the_same_node(tmp_path: Path, progress: Say) -> None:
-    """A real curtin follows the document, the placing finishes the node, and the node passes all of its checks."""
+@pytest.fixture(scope="module")
+def for_curtin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
     checkout = os.environ.get("BUILDER_CURTIN")
     if not checkout:
-        pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's")
-    medium = make(tmp_path / "medium", FOR_CURTIN, tuple(curtin_files(Path(checkout))))
-    request = medium.request(tmp_path / "out", firmware="uefi")
+        pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's, nor on PyPI")
+    folder = tmp_path_factory.mktemp("curtin")
+    yield make(folder, FOR_CURTIN, tuple(curtin_files(Path(checkout))))
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("firmware", "kind"), [("bios", "usb"), ("uefi", "cdrom")], ids=["bios", "uefi"])
+def test_curtin_installs_the_same_node(
+    for_curtin: Medium, tmp_path: Path, progress: Say, firmware: FirmwareKind, kind: MediumKind
+) -> None:
+    """A real curtin follows the document, without a network; its hook and the placing finish the node, and that
+    passes all of its checks."""
+    request = for_curtin.request(tmp_path / "out", firmware=firmware, kind=kind)
     # rsync says nothing while it copies a whole system.
     report = boot_test(replace(request, keep_disks=True, stall=900), progress)
     assert report.passed, report.summary()
     names = [partition.name for partition in disks.partitions(tmp_path / "out/disks/target.raw")]
     assert names == ["builder-bios", "builder-esp", "builder-root", "builder-models"]
     shutil.rmtree(tmp_path)
+
+
+def test_an_encrypted_node_opens_its_disk_when_it_is_told_how(
+    for_curtin: Medium, tmp_path: Path, progress: Say
+) -> None:
+    """The hook has given it a crypttab, and an initramfs that asks."""
+    request = for_curtin.request(tmp_path / "out", "node2", firmware="bios", kind="usb")
+    with lab(replace(request, stall=900), progress, None) as bench:
+        bench.make_disks()
+        with running(bench.install_machine(), bench.out, "install", clock=bench.clock, on_line=progress) as vm:
+            assert seen(bench, vm, r"builder-installed (\S+) (\S+)").groups() == ("node2", for_curtin.todo.id)
+            vm.wait_exit(bench.limits.leave)
+        assert [kind for _, kind in disks.holder_partitions(bench.target_path)] == ["LUKS"]
+        with running(bench.boot_machine(()), bench.out, "boot", clock=bench.clock, on_line=progress) as vm:
+            answer(bench, vm, "unlock disk builder-crypt", PASSPHRASE)
+            assert seen(bench, vm, r"builder-ready (\S+)")[1] == for_curtin.todo.id
+    shutil.rmtree(tmp_path)
+
+
+def answer(bench: Lab, vm: VM, question: str, text: str) -> None:
+    """Type a line at the serial console when the unfinished line there asks for it."""
+    typed = bench.scratch / "typed"
+    os.mkfifo(typed)
+    keyboard = os.open(typed, os.O_RDWR)  # both ends, or QEMU would wait for a writer
+    assert vm.qmp is not None
+    backend = {"out": str(vm.serial.path), "in": str(typed), "append": True}
+    vm.qmp.execute("chardev-change", id="serial0", backend={"type": "file", "data": backend})
+    until = bench.clock.now() + bench.limits.boot
+    while question not in vm.serial.screen():
+        assert bench.clock.now() < until and vm.ended() is None, vm.serial.screen()
+        vm.serial.read()
+        bench.clock.sleep(0.2)
+    os.write(keyboard, text.encode() + b"\n")
+    os.close(keyboard)
 
 
 def curtin_files(checkout: Path) -> Iterator[File]:

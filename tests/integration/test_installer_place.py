@@ -34,9 +34,11 @@ FILES = {
     "seeds/node1/meta-data": b"instance-id: x\n",
     "seeds/node1/network-config": b"version: 2\n",
 }
+FSTAB = "/dev/disk/by-uuid/4aa5 / ext4 errors=remount-ro 0 1\n"
 # As the layers, curtin and subiquity leave a node.
 INSTALLED = {
-    "etc/fstab": "curtin's\n",
+    "etc/fstab": FSTAB,
+    "curtin/curtin-hooks": "#!/bin/sh\n",
     "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
     "etc/cloud/cloud.cfg.d/90-builder.cfg": "datasource_list: [NoCloud, None]\n",
     "etc/cloud/cloud.cfg.d/99-installer.cfg": "datasource_list: [None]\n",
@@ -124,7 +126,8 @@ def test_the_node_is_the_one_that_the_direct_installer_makes(
     manifest = (medium / "manifest.json").read_bytes()
     assert (target / "usr/share/builder/manifest.json").read_bytes() == manifest
     assert (target / "etc/machine-id").read_bytes() == b""
-    assert (target / "etc/fstab").read_text() == "curtin's\n"
+    assert (target / "etc/fstab").read_text() == FSTAB
+    assert not (target / "curtin").exists()
     assert [path.name for path in (target / "etc/cloud/cloud.cfg.d").iterdir()] == ["90-builder.cfg"]
     assert (target / "srv/models/org--name/tiny.gguf").read_bytes() == MODEL
     host.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], step="checking", cwd=target / "srv/models")
@@ -141,6 +144,7 @@ def test_the_node_is_the_one_that_the_direct_installer_makes(
         ("node", "the picker chose node9, which is no node of this medium"),
         ("disk", "is on vda, vda3, and the picker chose /dev/vdb"),
         ("manifest", "manifest.json has sha256"),
+        ("hook", "curtin did not run the layers' /curtin/curtin-hooks"),
         ("seed", "copying user-data: No such file or directory"),
         ("model", f"models/{DIGEST} read differently while it was copied"),
         ("loader", "GRUB will not"),
@@ -163,6 +167,8 @@ def test_a_node_that_is_not_whole_gets_no_marker(
         pick.PICKED.write_text(json.dumps({**picked, **other}))
     if spoil == "manifest":
         (medium / "manifest.json").write_text("{}")
+    if spoil == "hook":
+        (target / "etc/fstab").write_text("# UNCONFIGURED FSTAB FOR BASE SYSTEM\n")
     if spoil == "seed":
         (medium / "seeds/node1/user-data").unlink()
     if spoil == "model":
@@ -193,7 +199,7 @@ def test_what_is_mounted_is_asked_of_the_kernel(tmp_path: Path) -> None:
 def test_the_package_runs_where_there_is_only_python(tmp_path: Path) -> None:
     """Copied to the medium, it is imported from there, with nothing but the standard library."""
     shutil.copytree(PACKAGE / "installer", tmp_path / "installer", ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import installer.pick, installer.place; print(installer.__file__)"
+    code = "import installer.pick, installer.curthook, installer.place; print(installer.__file__)"
     done = host.run([sys.executable, "-S", "-B", "-c", code], step="importing", env={"PYTHONPATH": str(tmp_path)})
     assert done.stdout.strip() == str(tmp_path / "installer/__init__.py")
     assert not list(tmp_path.rglob("__pycache__"))

@@ -17,10 +17,11 @@ import yaml
 from builder import against, build, inspect, lock, plan
 from builder.apt import Package
 from builder.cache import Cache
+from builder.console import human
 from builder.errors import BuilderError
 from builder.lock import Lock
 from builder.media import baseiso, isoimage, payload
-from builder.run import run
+from builder.run import Completed, run
 from builder.spec.load import load
 from tests import liveserver
 from tests.conftest import EXAMPLES
@@ -84,15 +85,33 @@ def test_one_stick_for_the_pair(pair: Path, tmp_path: Path, golden: Callable[[st
         assert document == yaml.safe_load(image.read(f"/builder/autoinstall/{name}.json"))
         golden(f"rtx5070-pair/{name}.json", json.dumps(document, indent=1) + "\n")
     (ours,) = (one for one in yaml.safe_load(image.read("/casper/install-sources.yaml")) if one.get("default"))
-    assert (ours["id"], ours["path"]) == ("node", "node.site.squashfs")
-    assert 2000 <= ours["size"] < 3000
+    assert (ours["id"], ours["path"]) == ("node", "node.gpu.site.squashfs")
+    assert 3000 <= ours["size"] < 4000
 
-    carried = inspect.carried(inspect.gather(image))
+    content = inspect.gather(image)
+    carried = inspect.carried(content)
+    assert todo.lock is not None and todo.lock.iso is not None
+    assert f"\nfrom      live-server.iso {human(todo.lock.iso.size):>10}  {todo.lock.iso.sha256[:16]}\n" in (
+        inspect.table(inspect.inspect(content))
+    )
     assert against.differences(carried, against.wanted(todo)) == ()
     pair.write_text(pair.read_text().replace("192.168.1.52", "192.168.1.53"))
     told = against.differences(carried, against.wanted(planned(pair, Cache(tmp_path / "cache"))))
     assert any("192.168.1.53" in line for line in told), told
     assert any("right: its autoinstall document differs" in line for line in told), told
+
+
+def test_a_stick_from_another_iso_is_told(pair: Path, tmp_path: Path) -> None:
+    """Though it has the same name, and all else is as it was."""
+    cache = Cache(tmp_path / "cache")
+    old, iso = medium(pair, cache)
+    liveserver.make(tmp_path / "live-server.iso", kernel=b"newer!" * 999, initrd=b"initrd" * 999, hwe=True)
+    new = planned(pair, cache)
+    assert old.lock is not None and old.lock.iso is not None and new.lock is not None and new.lock.iso is not None
+    told = against.differences(inspect.carried(inspect.gather(isoimage.read(iso))), against.wanted(new))
+    was, now = old.lock.iso.sha256[:12], new.lock.iso.sha256[:12]
+    assert told[1:] == (f"base ISO: live-server.iso, {was} on the medium, live-server.iso, {now} now",)
+    assert told[0].startswith("plan: ") and was != now
 
 
 def test_an_iso_of_another_release_is_refused(pair: Path, tmp_path: Path) -> None:
@@ -112,3 +131,37 @@ def test_an_iso_that_changed_since_the_lock_is_refused(pair: Path, tmp_path: Pat
         file.write(b"x")
     with pytest.raises(BuilderError, match="wrong content"):
         build.write_medium(todo, tmp_path, [], payload.Payload({}, {}), tmp_path / "pair.iso", cache)
+
+
+@pytest.fixture
+def apt(tmp_path: Path) -> Callable[[], Completed]:
+    """``apt-get update`` with the sources below ``tmp_path``, and packages on a medium that nobody has signed."""
+    for folder in ("etc/sources.list.d", "state", "cdrom/dists/resolute/main/binary-amd64"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "cdrom/dists/resolute/Release").write_text("Codename: resolute\nComponents: main\nSHA256:\n")
+    where = {"Etc": "etc", "State": "state", "Cache": "state", "Etc::Trusted": "none", "Etc::TrustedParts": "none"}
+    options = [f"--option=Dir::{name}={tmp_path / path}" for name, path in where.items()]
+    argv = ["apt-get", "update", "--option=APT::Sandbox::User=root", *options]
+    return lambda: run(argv, step="reading the medium's packages", check=False)
+
+
+def test_the_installer_reads_no_packages_that_it_has_no_key_for(
+    apt: Callable[[], Completed], tmp_path: Path
+) -> None:
+    """What subiquity 26.04.1 does in what it installs, before it copies it (server/apt.py,
+    configure_for_install): with cdrom.sources there, that; without, the medium without the key."""
+    (tmp_path / "etc/sources.list").write_text(f"deb [check-date=no] file:{tmp_path}/cdrom resolute main\n")
+    failed = apt()
+    assert failed.returncode == 100
+    assert "is not signed" in failed.stderr
+
+    (tmp_path / "etc/sources.list").unlink()
+    (ours,) = (file for file in plan.for_subiquity() if file.path == "/etc/apt/sources.list.d/cdrom.sources")
+    (tmp_path / "etc/sources.list.d/cdrom.sources").write_bytes(ours.content)
+    done = apt()
+    assert (done.returncode, done.stderr) == (0, "")
+    # It is that one word which does it: apt takes the file for what it is.
+    (tmp_path / "etc/sources.list.d/cdrom.sources").write_bytes(
+        ours.content.replace(b"Enabled: no", b"Enabled: yes")
+    )
+    assert apt().returncode == 100

@@ -20,6 +20,8 @@ from builder.autoinstall import check, storage
 from builder.autoinstall.releases import RELEASES
 from builder.distributions.ubuntu import UBUNTU
 from builder.installer import commands, disk, guard
+from builder.installer import layout as layouts
+from builder.installer.model import Storage
 from builder.lock import LockedModel
 from builder.spec.load import loads
 from builder.spec.model import Cluster
@@ -205,6 +207,18 @@ def test_encryption_leaves_a_boot_partition_that_grub_can_read(tmp_path: Path) -
     assert (lvm["crypt"]["volume"], lvm["vg"]["devices"]) == ("pv", ["crypt"])
     assert (lvm["root-format"]["volume"], lvm["models-format"]["volume"]) == ("root", "models")
     assert lvm["crypt"]["key"] == PASSPHRASE
+
+
+@pytest.mark.parametrize("layout", ["direct", "lvm"])
+@pytest.mark.parametrize("luks", ["", f", {LUKS}"], ids=["plain", "luks"])
+def test_the_smallest_disk_that_the_guard_takes_holds_it(layout: str, luks: str, tmp_path: Path) -> None:
+    cluster = spec(tmp_path, storage=f"{{layout: {layout}, root: 20G, models: fit{luks}}}")
+    sizes = plan.storage(cluster, MODELS)
+    need = layouts.need(Storage(plan.ESP_SIZE, 20 * GIB, sizes["models"], sizes.get("besides") or 0), 0)
+    found = [size for name, size in names(made(cluster)) if (layout, name) != ("lvm", "builder-root")]
+    volume_group = 1 << 20 if layout == "lvm" else 0  # LVM's metadata
+    takes = (2 << 20) + sum(found) + volume_group + (16 << 20 if luks else 0)
+    assert takes <= need <= takes + (16 << 20)
 
 
 def test_a_spec_without_its_passphrase_is_not_rendered(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_every_engine_has_one_shape(name: str) -> None:
 
 def test_nobody_else_knows_an_engine_s_name() -> None:
     """Adding one touches its module, its overlay, and the registry; examples in help texts may name one."""
-    names = "|".join(name for name in engines.ENGINES if name != "none")
+    names = rf"\b(?:{'|'.join(name for name in engines.ENGINES if name != 'none')})\b"
     top = Path(__file__).parents[2]
     code = [path for path in (top / "builder").rglob("*.py") if "engines" not in path.parts]
     code += [path for path in (top / "overlays/site").rglob("*") if path.is_file() and path.suffix != ".pyc"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.media import imagecopy
-from builder.media.imagecopy import LARGE
+from builder.media.imagecopy import LARGE, PAGE
 from builder.media.isoimage import BLOCK, Extent
 
 ranges = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)).map(lambda pair: (pair[0], sum(pair))))
@@ -31,27 +31,46 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-EXTENTS = [Extent(16, LARGE + 5), Extent(17 + LARGE // BLOCK, 3000), Extent(LARGE // BLOCK * 2, LARGE)]
+EXTENTS = [Extent(17, LARGE + 5), Extent(18 + LARGE // BLOCK, 3000), Extent(LARGE // BLOCK * 2, LARGE)]
 
 
-@pytest.mark.parametrize("kernel_copies", [True, False])
+def refuse(*_arguments: object) -> int:
+    raise OSError(errno.EINVAL, "this file system does not")
+
+
+def cut_short(descriptor: int, data: bytes, at: int) -> int:
+    """A write that does less than it was asked to."""
+    return PWRITE(descriptor, data[: len(data) // 3 // PAGE * PAGE], at)
+
+
+PWRITE = os.pwrite
+OPEN = os.open
+
+
+@pytest.mark.parametrize("how", ["past the cache", "no O_DIRECT", "refused late", "cut short", "by hand"])
 def test_a_copy_that_is_filled_later(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_copies: bool
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    def refuse(*_arguments: object) -> int:
-        raise OSError(errno.EXDEV, "between two file systems")
-
     monkeypatch.setattr("fcntl.ioctl", refuse)
-    if not kernel_copies:
-        monkeypatch.setattr("os.copy_file_range", refuse)
     target = tmp_path / "target"
+    if how == "by hand":
+        monkeypatch.setattr("os.copy_file_range", refuse)
     later = imagecopy.begin(source, target, EXTENTS)
-    assert later == [(16 * BLOCK, 16 * BLOCK + LARGE + 5), (2 * LARGE, 3 * LARGE)]
+    assert later == [(9 * PAGE, 8 * PAGE + LARGE), (2 * LARGE, 3 * LARGE)]
     assert target.stat().st_size == source.stat().st_size
     expected, so_far = source.read_bytes(), target.read_bytes()
     for start, end in later:
         assert so_far[start:end] == bytes(end - start)
-    imagecopy.copy(source, target, later)
+        assert so_far[start - 1] == expected[start - 1]
+        assert so_far[end] == expected[end]
+    if how in ("no O_DIRECT", "by hand"):
+        monkeypatch.setattr("os.open", lambda path, flags: refuse() if flags & os.O_DIRECT else OPEN(path, flags))
+    if how == "refused late":
+        turns = iter([False])
+        monkeypatch.setattr("os.pwrite", lambda *what: PWRITE(*what) if not next(turns, True) else refuse())
+    if how == "cut short":
+        monkeypatch.setattr("os.pwrite", cut_short)
+    imagecopy.copy_past_cache(source, target, later)
     assert target.read_bytes() == expected
 
 
@@ -70,3 +89,7 @@ def test_a_full_disk_is_an_error(source: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("os.copy_file_range", full)
     with pytest.raises(OSError, match="No space"):
         imagecopy.begin(source, tmp_path / "target", EXTENTS)
+    (tmp_path / "target").write_bytes(bytes(3 * LARGE))
+    monkeypatch.setattr("os.pwrite", full)
+    with pytest.raises(OSError, match="No space"):
+        imagecopy.copy_past_cache(source, tmp_path / "target", [(LARGE, 2 * LARGE)])

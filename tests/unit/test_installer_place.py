@@ -13,6 +13,8 @@ from builder.installer.model import InstallError
 
 # Every file that subiquity 24.04.4.1 and 26.04.1 and their curtin can write for the first boot.
 LEFT = (
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/cdrom.sources",
     "etc/cloud/clean.d/99-installer",
     "etc/cloud/cloud-init.disabled",
     "etc/cloud/cloud.cfg.d/00-subiquity-disable-cloudinit-networking.cfg",
@@ -32,6 +34,7 @@ LEFT = (
 )
 # What the node's own packages and the site layer have there.
 KEPT = (
+    "etc/apt/sources.list.d/ubuntu.sources",
     "etc/cloud/cloud.cfg",
     "etc/cloud/cloud.cfg.d/05_logging.cfg",
     "etc/cloud/cloud.cfg.d/90-builder.cfg",

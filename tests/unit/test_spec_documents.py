@@ -60,8 +60,10 @@ def test_the_starter_refuses_a_name_that_no_cluster_can_have() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_load_and_fit_the_schema(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path.parent, tmp_path, dirs_exist_ok=True)
-    # Made by tools/make-tiny-model, and not kept in the repository.
+    # Made by tools/make-tiny-model and tools/make-tiny-image, and not kept in the repository.
     (tmp_path / "models/tiny.gguf").write_bytes(b"GGUF")
+    (tmp_path / "images").mkdir(exist_ok=True)
+    (tmp_path / "images/hello.tar").write_bytes(b"tar")
     assert load(tmp_path / path.name).name == path.stem
     assert valid(yaml.safe_load(path.read_text()))
 

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from builder.engines import ENGINES
 from builder.errors import BuilderError, Exit, Mistake, SpecError
 from builder.spec import tree
 from builder.spec.load import load, loads
@@ -117,7 +118,7 @@ def test_a_mac_of_digits_is_a_base_60_number() -> None:
 STRUCTURE = [
     ("netwrok: {}", 7, "netwrok", "unknown key", "did you mean network?"),
     ("disk: {}", 7, "disk", "unknown key", "did you mean nodes.disk or storage.disk?"),
-    ("zzz: 1", 7, "zzz", "unknown key", "known here: name, network, distribution, access, nodes, storage, models, firewall, engine, gpu, join, media"),
+    ("zzz: 1", 7, "zzz", "unknown key", "known here: name, network, distribution, access, nodes, storage, models, firewall, engine, gpu, runtime, images, join, media"),
     ("    mac: x", 7, "nodes[0].mac", "unknown key", "did you mean match.mac?"),
     ("    addres: 10.77.0.12", 7, "nodes[0].addres", "unknown key", "did you mean address?"),
     ("name: other", 7, "name", "is given twice, first on line 1", ""),
@@ -127,7 +128,7 @@ STRUCTURE = [
     ("? [a]\n: 1", 7, "?", "a list stands where a key is wanted", ""),
     ("<<: {}", 7, "<<", "merge keys are not supported: write the keys out", ""),
     ("access: [a]", 7, "access", "must be a group of keys, not a list", "its keys are: user, ssh_keys, ssh_key_files, password_hash"),
-    ("engine: exo", 7, "engine.name", "no engine is called exo", "known: none, llamacpp"),
+    ("engine: slurm", 7, "engine.name", "no engine is called slurm", f"known: {', '.join(ENGINES)}"),
     ("media:\n  after: rebot", 8, "media.after", "must be reboot or poweroff", "did you mean reboot?"),
     ("media:\n  after: [a]", 8, "media.after", "must be a single value, not a list", ""),
     ("models: {name: x}", 7, "models", "must be a list, not a group of keys", 'begin each item with "- "'),
