@@ -22,7 +22,7 @@ from builder.recipe import Recipe, Step
 from builder.run import run
 from builder.wheels import Wheel
 
-# What the build's root takes beside its packages' own files, sources and compiled objects: measured with exo.
+# What the build's root takes beside its packages' own files, sources and compiled objects: as measured.
 _ROOM = 4 << 30
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import engines, node, watch
+from . import node, watch
 from .model import Facts, NotRun, Ok, Problem, Result
 
 
@@ -18,7 +18,7 @@ def as_data(facts: Facts, results: dict[str, Result], ready: bool | None) -> dic
         "ready": ready,
         "joined": list(watch.count(facts.members)) if facts.members else None,
         "members": facts.members or {},
-        "url": engines.of(facts.cluster).url(facts.cluster),
+        "url": facts.url,
         "notes": list(facts.notes),
         "checks": [_check(name, result) for name, result in results.items()],
     }
