@@ -60,12 +60,12 @@ def complaints(
     if folder(model) not in names:
         hint = f"add it to models: repo: {model}" + (f"; there is: {', '.join(names)}" if names else "")
         yield Finding(_WHERE, f"the files of {model} are not among the models", hint, (("models",),))
-    if card is not None:
-        yield from _card(card, model)
-    elif known(version) and model not in known(version):
+    elif card is None and known(version) and model not in known(version):
         message = f"exo {version} has no card of {model}, and offline it can ask nobody"
         hint = "give one: engine.card, in the form of exo's own"
         yield Finding(("engine",), message, hint, (_WHERE, ("models",)))
+    if card is not None:
+        yield from _card(card, model)
     if files is not None:
         yield from _incomplete(model, files)
 

@@ -5,7 +5,7 @@ Facts are read from exo's source at each commit; the files are named beside them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,11 +15,10 @@ URL = "https://github.com/exo-explore/exo"
 API = "exo API"
 PEERS = "exo peers"
 RING = "exo MLX ring"
-# One random port an instance, 49153 to 65535, less one up to 52415 (master/placement.py, random_ephemeral_port);
-# so never the API's. 50051 is builder-join's, which is there first: should exo choose it, the runners fail, exo
-# gives
-# up after five tries, and exo-place asks for another placement.
-_RING_PORTS = ("49152-50050", "50052-52414", "52416-65535")
+# One random port an instance (master/placement.py, random_ephemeral_port), never the API's. It may be
+# builder-join's or
+# the peers', which are there first: the runners fail, exo gives up after five tries, and exo-place asks again.
+_RING_PORTS = range(49152, 65536)
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,22 @@ class Version:
         api = [Port("tcp", str(API_PORT), "cluster", API)]
         if clients != "cluster":  # the nodes probe each other at the API's port, whoever else may use it
             api.append(Port("tcp", str(API_PORT), clients, API))
-        ring = (Port("tcp", ports, "cluster", RING) for ports in _RING_PORTS)
+        ring = (Port("tcp", ports, "cluster", RING) for ports in ranges(_RING_PORTS, {JOIN, API_PORT, peers}))
         return (*self.multicast, Port("tcp", str(peers), inside, PEERS), *api, *ring)
 
 
+def ranges(ports: range, without: Collection[int]) -> Iterator[str]:
+    """The ranges that are left of ``ports``, as a firewall writes them."""
+    first = ports.start
+    for port in sorted(port for port in without if port in ports):
+        if first < port:
+            yield f"{first}-{port - 1}"
+        first = port + 1
+    if first < ports.stop:
+        yield f"{first}-{ports.stop - 1}"
+
+
+JOIN = 50051  # builder-join's, which every engine has open
 # The topology's edges are made by probing /node_id at each peer's address and this node's own --api-port, so it is
 # the same everywhere, and fixed (utils/info_gatherer/net_profile.py).
 API_PORT = 52415
