@@ -84,7 +84,7 @@ def placed(state: dict, model: str, found: Seen) -> list[Placed]:
             runners[names.get(node, node)] = kind
             if kind == "RunnerFailed":
                 why = str((details or {}).get("errorMessage") or "it does not say why")
-        result.append(Placed(instance, runners, why))
+        result.append(Placed(instance, dict(sorted(runners.items())), why))
     return result
 
 
