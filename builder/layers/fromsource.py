@@ -18,7 +18,7 @@ from builder.canonical import code_digest, digest
 from builder.errors import BuilderError
 from builder.files import need_room
 from builder.lock import Lock
-from builder.recipe import Recipe, Step
+from builder.recipe import Edit, Recipe, Step
 from builder.run import run
 from builder.wheels import Wheel
 
@@ -54,6 +54,8 @@ def make(recipe: Recipe, lock: Lock, blobs: Mapping[str, Path], cache: Cache, py
             folder = work / "in" / source.name
             folder.mkdir(parents=True)
             run(["tar", "-xf", blobs[source.sha256], "-C", folder], step=f"unpacking {source.name}")
+        for edit in recipe.edits:
+            mend(work / "in" / edit.source, edit)
         for step in recipe.steps:
             build.step(step)
         (work / "in" / "wheels").mkdir(parents=True)
@@ -74,6 +76,18 @@ def unpack(packages: Sequence[Package], blobs: Mapping[str, Path], root: Path) -
     # base-files brings the links /bin, /lib, … that the others' files must be unpacked through.
     for package in sorted(packages, key=lambda package: package.name != "base-files"):
         run(["dpkg-deb", "--extract", blobs[package.sha256], root], step=f"unpacking {package.name}")
+
+
+def mend(source: Path, edit: Edit) -> None:
+    """Apply an edit. Raises BuilderError if the source is not what the edit was made for."""
+    path = source / edit.path
+    text = path.read_text() if path.is_file() else ""
+    if text.count(edit.old) != 1:
+        raise BuilderError(
+            f"{edit.source}: {edit.path} has {text.count(edit.old)} of the places that are to be mended, not 1",
+            hint="the edit belongs to another version: see the engine's module",
+        )
+    path.write_text(text.replace(edit.old, edit.new))
 
 
 class _Build:

@@ -151,6 +151,13 @@ def test_a_failed_runner_is_told_with_its_reason() -> None:
     assert placing.step(failed, GOAL, 99).said.endswith("node2 failed: No module named 'mlx'")
 
 
+def test_runners_that_come_no_further_are_given_up() -> None:
+    waiting = changed("ready", status("node2", "RunnerConnecting"))
+    assert placing.step(waiting, GOAL, 99, placing.STUCK).remove is None
+    todo = placing.step(waiting, GOAL, 99, placing.STUCK + 1)
+    assert todo.remove in waiting["instances"] and todo.said.startswith("stuck (node1 ready, node2 connecting)")
+
+
 def test_after_the_master_forgot_everything_it_is_placed_again() -> None:
     def forget(state: State) -> None:
         state["instances"], state["runners"] = {}, {}

@@ -79,8 +79,8 @@ class Exo(Engine):
     discovery: Literal["multicast", "static"] = Field(
         "multicast",
         description="How nodes find each other: `multicast` needs a network that passes it; `static` names every "
-        "node by its address as well. exo v1.0.71 then dials peers that it has anew every 5 s, holds an election "
-        "each time, and was seen to load no model: for a look at a network only.",
+        "node by its address as well, for one that does not. exo v1.0.71 then dials peers that it has already "
+        "every 5 s, and holds an election each time, for which its API makes requests wait.",
         examples=["multicast", "static"],
     )
     clients: t.Source = Field(

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from builder.engines.exo.versions import URL, Gpu, Version
 from builder.engines.kind import Part, Read, Wheels
-from builder.recipe import Recipe, Source, Step
+from builder.recipe import Edit, Recipe, Source, Step
 from builder.wheels import site_of
 
 PREFIX = "/opt/exo"
@@ -82,6 +82,7 @@ def recipe(version: Version, source: str | None, overrides: tuple[str, ...]) -> 
             (SOURCE, "LICENSE", "share/doc/exo/LICENSE"),
         ),
         wheels=tuple(forks),
+        edits=tuple(Edit(SOURCE, *edit) for edit in version.edits),
     )
 
 

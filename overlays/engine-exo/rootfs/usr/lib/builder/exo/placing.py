@@ -11,6 +11,7 @@ from typing import NamedTuple
 from doctor.engines import exostate
 
 ASK_AGAIN = 30.0  # seconds after a placement that nothing came of
+STUCK = 180.0  # seconds in which no runner came any further; exo itself waits for ever
 ROOM = ("nodeMemory", "nodeNetwork")  # what exo itself needs to know of a node before it can place anything on it
 
 
@@ -32,8 +33,10 @@ class Step(NamedTuple):
     remove: str | None = None
 
 
-def step(state: dict, goal: Goal, since_asked: float) -> Step:
-    """``since_asked``: seconds since the last placement was asked for."""
+def step(state: dict, goal: Goal, since_asked: float, since_news: float = 0.0) -> Step:
+    """``since_asked``: seconds since the last placement was asked for; ``since_news``: since this said anything
+    new.
+    """
     found = exostate.seen(state)
     instances = exostate.placed(state, goal.model, found)
     ready = [one for one in instances if one.ready]
@@ -46,6 +49,8 @@ def step(state: dict, goal: Goal, since_asked: float) -> Step:
     if ready:
         names = ", ".join(ready[0].runners)
         return Step(f"ready on {names}", ready=True)
+    if instances and since_news > STUCK:
+        return Step(f"stuck ({exostate.describe(instances[0])}): trying again", remove=instances[0].instance)
     if instances:
         return Step(f"loading: {exostate.describe(instances[0])}")
     why = _not_yet(state, goal, found)
