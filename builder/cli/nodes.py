@@ -10,6 +10,7 @@ import click
 from builder import build, console, lock
 from builder import plan as planning
 from builder.cache import Cache
+from builder.chat import chat
 from builder.cli.root import AS_JSON, CLUSTER, OUT, main, with_cache
 from builder.errors import BuilderError, Exit
 from builder.spec.load import load
@@ -102,3 +103,15 @@ def status(cluster: Path, as_json: bool) -> None:
     click.echo(json.dumps([row.as_data() for row in rows], indent=2) if as_json else status_table(rows))
     if not all(row.good for row in rows):
         raise BuilderError("not every node is well", hint="node-doctor on a node says what to do", code=Exit.BOOT)
+
+
+@main.command("chat")
+@CLUSTER
+@click.argument("text")
+def chat_command(cluster: Path, text: str) -> None:
+    """Ask the cluster for one answer, through its engine's API, from this machine.
+
+    \b
+    Example:  builder chat cluster.yaml "hello"
+    """
+    click.echo(chat(load(cluster), text))

@@ -32,6 +32,16 @@ def trial(head: str, port: int, workers: Mapping[str, str], rpc_port: int) -> Tr
     )
 
 
+def answer(head: str, port: int, text: str) -> Request:
+    """One answer to a text, by the API's chat."""
+    body = {"messages": [{"role": "user", "content": text}], "max_tokens": 512}
+    return Request(head, port, "/v1/chat/completions", _said, body, patience=600)
+
+
+def _said(reply: bytes) -> str:
+    return str(json.loads(reply)["choices"][0]["message"]["content"])
+
+
 def _text(reply: bytes) -> str:
     return str(json.loads(reply)["choices"][0]["text"])
 
