@@ -60,6 +60,7 @@ VERIFY = (
     Tool("ssh", "openssh-client", "looks into the booted node"),
     Tool("dumpe2fs", "e2fsprogs", "proves that the installed file system is clean"),
     Tool("sfdisk", "fdisk", "reads the installed disk's partitions"),
+    Tool("nft", "nftables", "loads a node's firewall where the tests try it"),
 )
 
 
