@@ -7,10 +7,12 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
+SERVES  := $(VENV)/.serves
+ROOT    := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # What an example needs besides what is in the repository.
 ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
-iso plan boot-test: examples/models/tiny.gguf
+iso pxe plan boot-test: examples/models/tiny.gguf
 endif
 ifneq ($(filter examples/containers%,$(CLUSTER)),)
 iso plan boot-test: examples/images/hello.tar
@@ -21,7 +23,7 @@ iso plan boot-test: examples/models/builder--tiny exo-secrets
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup iso plan boot-test check test fmt golden bench clean
+.PHONY: help setup iso pxe serve plan boot-test check test fmt golden bench clean
 
 help: ## Show this list
 	@echo "make VERB [CLUSTER=$(CLUSTER)] [ARGS='…options of the builder command…']"
@@ -50,6 +52,16 @@ examples/images/hello.tar: tools/make-tiny-image | $(READY)
 iso: $(READY) ## Build the install medium of CLUSTER
 	@$(BIN)/builder iso $(CLUSTER) $(ARGS)
 
+pxe: $(READY) ## Build what nodes of CLUSTER install from over the network (docs/pxe.md)
+	@$(BIN)/builder pxe $(CLUSTER) $(ARGS)
+
+serve: $(SERVES) ## Serve it to the cluster's network until Ctrl-C
+	@$(ROOT) $(BIN)/builder serve $(CLUSTER) $(ARGS)
+
+$(SERVES): $(READY)
+	$(BIN)/builder doctor --serve --install
+	@touch $@
+
 plan: $(READY) ## Show what would be built, without building
 	@$(BIN)/builder plan $(CLUSTER) $(ARGS)
 
@@ -62,7 +74,7 @@ check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, n
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto tests/unit
 
-test: check ## Everything: also the real tools and the virtual machines
+test: check $(SERVES) ## Everything: also the real tools and the virtual machines
 	$(BIN)/pytest -v --durations=10 tests/integration tests/boot
 
 fmt: $(READY) ## Format the code and mend what the linter can

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -18,6 +20,9 @@ from builder.chat import chat
 from builder.errors import BuilderError, Exit, SpecError
 from builder.files import complete_or_absent, remove
 from builder.media import isoimage
+from builder.netboot import serve as serving
+from builder.netboot.client import Client
+from builder.netboot.view import table as view_table
 from builder.spec.load import load
 from builder.spec.schema import schema as json_schema
 from builder.spec.secrets import make as make_secrets
@@ -66,6 +71,7 @@ def main() -> None:
     builder plan cluster.yaml         what would be built
     builder iso cluster.yaml          build the install medium
     builder boot-test cluster.yaml    install it in a virtual machine and prove it
+    builder pxe cluster.yaml          build what nodes install from over the network
     """
 
 
@@ -264,6 +270,122 @@ def iso(cluster: Path, out: Path, as_json: bool, cache: Cache) -> None:
     click.echo(f"        sudo dd if={made.path} of=/dev/YOUR-STICK bs=4M oflag=sync status=progress")
 
 
+@main.command()
+@CLUSTER
+@OUT
+@AS_JSON
+@with_cache
+def pxe(cluster: Path, out: Path, as_json: bool, cache: Cache) -> None:
+    """Build the network-boot tree: what nodes boot and install from over the network; `builder serve` serves it.
+
+    \b
+    Example:  builder pxe examples/quickstart.yaml
+    """
+    made = build.build_pxe(cluster, out, cache)
+    if as_json:
+        click.echo(json.dumps({"path": str(made.folder), "plan": made.plan, "manifest": made.manifest}, indent=2))
+        return
+    click.echo(f"{made.folder}  (plan {made.plan[:16]}, manifest {made.manifest[:16]})")
+    click.echo(f"next    sudo .venv/bin/builder serve {cluster}    serves it to the cluster's network")
+
+
+SERVE_OPTIONS = (
+    click.option("--interface", help="The network interface to serve at.  [default: the one in the subnet]"),
+    click.option(
+        "--dhcp",
+        type=click.Choice(["proxy", "full", "none"]),
+        default="proxy",
+        show_default=True,
+        help="proxy: beside the network's DHCP server; full: be it, on an isolated network; none: neither.",
+    ),
+    click.option("--http-port", type=click.IntRange(1, 65535), default=serving.HTTP_PORT, show_default=True),
+    click.option("--control-port", type=click.IntRange(1, 65535), default=serving.CONTROL_PORT, show_default=True),
+)
+
+
+@main.command()
+@CLUSTER
+@OUT
+@click.option("--print-config", is_flag=True, help="Print what dnsmasq, nginx, GRUB and iPXE would get, and end.")
+def serve(cluster: Path, out: Path, print_config: bool, **options: Any) -> None:
+    """Serve the network-boot tree until you press Ctrl-C. Needs root, for the ports of DHCP and TFTP.
+
+    \b
+    A node that boots from the network is sent to its disk, until you say `builder reinstall NODE`.
+    Examples:  sudo .venv/bin/builder serve cluster.yaml
+               sudo .venv/bin/builder serve cluster.yaml --dhcp full --interface enp5s0
+               builder serve cluster.yaml --print-config
+    """
+    site = serving.site_of(load(cluster), out, **options)
+    if print_config:
+        click.echo(serving.printed(site), nl=False)
+    else:
+        serving.serve(site, console.say)
+
+
+for _option in reversed(SERVE_OPTIONS):
+    _option(serve)
+
+
+@main.command()
+@CLUSTER
+@click.argument("nodes", nargs=-1)
+@OUT
+@click.option("--all", "every", is_flag=True, help="All nodes of the spec.")
+@click.option("--take-back", is_flag=True, help="The other way round: let them boot their disks.")
+def reinstall(cluster: Path, nodes: tuple[str, ...], out: Path, every: bool, take_back: bool) -> None:
+    """Have nodes install themselves, once, when they next boot from the network. `builder serve` has to run.
+
+    \b
+    This wipes their disks, but for a models partition that `storage.models.keep` keeps.
+    Examples:  builder reinstall cluster.yaml node2
+               builder reinstall cluster.yaml --all
+               builder reinstall cluster.yaml node2 --take-back
+    """
+    model = load(cluster)
+    known = [node.name for node in model.nodes]
+    if every == bool(nodes):
+        raise BuilderError("name the nodes, or say --all", hint=f"nodes: {', '.join(known)}", code=Exit.SPEC)
+    if wrong := [name for name in nodes if name not in known]:
+        raise BuilderError(f"no node {wrong[0]!r}", hint=f"nodes: {', '.join(known)}", code=Exit.SPEC)
+    names = known if every else list(dict.fromkeys(nodes))
+    client = Client(serving.state_of(model, out))
+    if take_back:
+        client.take_back(names)
+        click.echo(f"boot their disks: {', '.join(names)}")
+    else:
+        client.order(names)
+        click.echo(f"install themselves at their next boot from the network: {', '.join(names)}")
+        click.echo(f"next    start them, and  builder watch {cluster}")
+
+
+@main.command()
+@CLUSTER
+@OUT
+@click.option("--once", is_flag=True, help="Print the table once, and end.")
+@AS_JSON
+def watch(cluster: Path, out: Path, once: bool, as_json: bool) -> None:
+    """Watch the nodes install themselves: a live table, failures first. Ends with Ctrl-C.
+
+    \b
+    Example:  builder watch cluster.yaml
+    """
+    client = Client(serving.state_of(load(cluster), out))
+    if as_json:
+        click.echo(json.dumps(client.state(), indent=2))
+        return
+    while True:
+        width = shutil.get_terminal_size((120, 24)).columns
+        text = view_table(client.state(), width if sys.stdout.isatty() else 10_000)
+        if once:
+            click.echo(text)
+            return
+        if sys.stdout.isatty():
+            click.clear()
+        click.echo(text)
+        time.sleep(2)
+
+
 @main.command("boot-test")
 @CLUSTER
 @OUT
@@ -420,17 +542,19 @@ def secrets_command(cluster: Path) -> None:
 @main.command()
 @AS_JSON
 @click.option("--install", is_flag=True, help="Install what is missing with apt (as root, or by sudo).")
-def doctor(as_json: bool, install: bool) -> None:
+@click.option("--serve", is_flag=True, help="Look for what `builder serve` needs, too.")
+def doctor(as_json: bool, install: bool, serve: bool) -> None:
     """Check this machine: which tools are there, why they are needed, which package brings them.
 
     \b
     Example:  builder doctor --install
     """
-    findings = host.inspect()
+    tools = (*host.BUILD, *host.VERIFY, *(host.SERVE if serve else ()))
+    findings = host.inspect(tools)
     if install:
         if host.install(findings, console.say) != 0:
             raise BuilderError("apt could not install the tools", hint="its own message is above", code=Exit.TOOL)
-        findings = host.inspect()
+        findings = host.inspect(tools)
     if as_json:
         rows = [
             {"tool": f.tool.probe, "package": f.tool.package, "why": f.tool.why, "problem": f.problem or None}

@@ -278,9 +278,10 @@ def disk(cluster: Cluster, node: Node) -> dict[str, Any]:
 def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int | None]:
     """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition.
 
-    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted.
+    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted. ``keep`` is there if
+    the models partition of an earlier install is to stay.
     """
-    wanted = cluster.storage
+    wanted, size = cluster.storage, cluster.storage.models.size
     need = sum(model.size for model in models)
     # ext4's own tables, and some air; an inode takes a MiB (installer/layout.py, models_need)
     fit = max(need + need // 20 + 64 * MIB, (2 * len(models) + 16) * MIB) if need else 0
@@ -288,7 +289,8 @@ def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int 
     return {
         "esp": ESP_SIZE,
         "root": None if wanted.root == "rest" else wanted.root,
-        "models": {"rest": None, "fit": fit}[wanted.models] if isinstance(wanted.models, str) else wanted.models,
+        "models": {"rest": None, "fit": fit}[size] if isinstance(size, str) else size,
+        **({"keep": True} if wanted.models.keep else {}),
         **({"besides": besides} if besides else {}),
     }
 

@@ -160,7 +160,7 @@ def _models(cluster: Cluster, base: Path) -> Iterator[Finding]:
                 findings, size = _file(model.path, base, where, "name a file or a folder")
             yield from findings
             total += size
-    room = cluster.storage.models
+    room = cluster.storage.models.size
     if isinstance(room, int) and total > room:
         needed = format_size(-(-total // (1 << 20)) << 20)
         yield Finding(

@@ -50,7 +50,10 @@ def _as_written(definition: dict[str, Any], section: type[Section]) -> None:
             del definition["properties"][name]
     for key, slot in slots(section).items():
         if slot.section and slot.section.short:
-            definition["properties"][key]["anyOf"].insert(0, {"type": "string", "minLength": 1})
+            group = definition["properties"][key]
+            if "anyOf" not in group:  # it is never null, so it is the group alone
+                group["anyOf"] = [{"$ref": group.pop("$ref")}]
+            group["anyOf"].insert(0, {"type": "string", "minLength": 1})
 
 
 def _combinations(definition: dict[str, Any], section: type[Section]) -> None:

@@ -14,6 +14,7 @@ BOTH = (
     "boot/initrd.img-6.8.0-60-generic",
     "usr/lib/grub/i386-pc/boot_hybrid.img",
     "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
+    "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
     "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
 )
 # shim-signed and shim-helpers-amd64-signed of Debian 13, with shim-unsigned beside them.
@@ -50,6 +51,7 @@ def test_debian_s(tmp_path: Path) -> None:
     assert parts["shim.efi"] == "usr/lib/shim/shimx64.efi.signed"
     assert parts["mm.efi"] == "usr/lib/shim/mmx64.efi.signed"
     assert parts["grub.efi"].endswith("gcdx64.efi.signed")
+    assert parts["grubnet.efi"].endswith("grubnetx64.efi.signed")
 
 
 def test_ubuntu_s(tmp_path: Path) -> None:

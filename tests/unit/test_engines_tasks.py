@@ -263,8 +263,8 @@ def seen(name: str, look: Look) -> dict[str, str | None]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_head_counts_whom_its_program_counts(name: str) -> None:
+    up: tuple[list[int], dict[str, Any]] = ([DOOR[name]], {})
     reply = (DATA / REPLIES[name]).read_bytes()
-    up: tuple[list[int], dict[str, str]] = ([DOOR[name]], {})
     assert seen(name, Look("node1", reply, {"node2": up})) == {"node1": None, "node2": None}
     # Its own list is slow to notice a power cut; builder-join is not.
     assert seen(name, Look("node1", reply, {})) == {"node1": None, "node2": "no answer from 10.77.0.12:50051"}

@@ -2,8 +2,8 @@
 
 Facts: Ray's python/ray/scripts/scripts.py (``ray start``), its documented ports (ray-core/configure.html), and
 what docs/engines.md has as measured. Without a token, whoever reaches a port of Ray's runs what he likes as its
-user; so every port is open to the cluster's subnet only, and the dashboard, which takes jobs as well, to those
-whom the spec names.
+user. So every port is open to the cluster's subnet only, and the dashboard, which takes jobs as well, to those
+that the spec names.
 """
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""Ray and Dask for real: the layer as it is built, its programs as two nodes on a wire, and builder-join.
+
+What a virtual machine adds (systemd's sandbox, the installation, power cuts) is in tests/boot/test_engines.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from builder import build, engines, lock, plan, sandbox
+from builder.cache import Cache, default_root
+from builder.engines.trial import Trial
+from builder.layers import engine
+from builder.plan import Plan
+from builder.run import run, start
+from builder.spec.load import load
+from tests import nodetools
+from tests.integration.nodelab import Node, eventually, joining, make_root
+
+pytestmark = [
+    pytest.mark.tools,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+EXAMPLES = Path(__file__).parents[2] / "examples"
+# What systemd does with Restart=always.
+ALWAYS = 'while :; do "$@"; sleep 1; done'
+
+
+GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
+# Which programs run where, in the order in which they are started; the first is what all depend on.
+ROLES: dict[str, list[tuple[int, str]]] = {
+    "dask": [(0, "scheduler"), (0, "worker"), (1, "worker")],
+    "ray": [(0, "node"), (1, "node")],
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two nodes with an engine: ``tree`` holds the engine's layer, ``state`` what each node keeps."""
+
+    plan: Plan
+    tree: Path
+    usr: Path
+    nodes: tuple[Node, Node]
+    state: Path
+
+    @property
+    def name(self) -> str:
+        return engines.of(self.plan.cluster).name
+
+    @property
+    def trial(self) -> Trial:
+        found = engines.of(self.plan.cluster).trial(self.plan.cluster)
+        assert found is not None
+        return found
+
+    def inside(self, node: Node, *argv: str) -> list[str | Path]:
+        """A command line of a node, in the engine's root, as the units have it."""
+        kind = engines.of(self.plan.cluster)
+        part = kind.part(self.plan.cluster)
+        assert part is not None
+        state = self.state / node.name
+        state.mkdir(exist_ok=True)
+        return node.argv(
+            *("bwrap", "--die-with-parent", "--unshare-uts", "--hostname", node.name, "--unshare-pid"),
+            *(
+                "--bind",
+                self.tree / part.prefix.lstrip("/"),
+                "/",
+                "--dev",
+                "/dev",
+                "--bind",
+                "/dev/shm",
+                "/dev/shm",
+            ),
+            *("--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/run"),
+            *("--ro-bind", node.root / "etc/builder", "/etc/builder"),
+            *("--ro-bind", self.usr / "lib/builder", "/usr/lib/builder"),
+            *("--bind", state, f"/var/lib/{self.name}", "--clearenv", "--setenv", "HOME", f"/var/lib/{self.name}"),
+            *("--setenv", "PATH", "/usr/bin:/bin", "--setenv", "RAY_gcs_rpc_server_reconnect_timeout_s", "15"),
+            *("--", "/usr/local/bin/python", *argv),
+        )
+
+    def serve(self, stack: ExitStack, number: int, role: str) -> Popen[bytes]:
+        """Run one of the engine's programs on a node until :func:`end`, and again whenever it ends before."""
+        node = self.nodes[number]
+        log = stack.enter_context((self.state / f"{node.name}-{role}.log").open("ab"))
+        program = self.inside(node, f"/usr/lib/builder/{self.name}/start.py", role)
+        command: list[str | Path] = ["sh", "-c", ALWAYS, "sh", *program]
+        process = stack.enter_context(start(command, step="an engine", stdout=log, stderr=log))
+        stack.callback(end, process)
+        return process
+
+    def task_ran_everywhere(self) -> str:
+        """What the trial looks at, judged as the cluster test judges it."""
+        (look,) = self.trial.looks
+        head = next(node for node in self.nodes if node.name == look.node)
+        said = run(self.inside(head, look.command.split()[-1]), step="the task").stdout
+        verdict = self.trial.judge([said])
+        assert verdict.proven, f"{verdict.said}\n{verdict.shown}"
+        return verdict.said
+
+
+def end(process: Popen[bytes]) -> None:
+    """The loop and what it runs end without a word, as a power cut ends them."""
+    running = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    children = [int(child) for child in running.read_text().split()] if process.poll() is None else []
+    process.kill()
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module", params=["dask", "ray"])
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, Path]]:
+    """The plan of an example, and its engine's layer unpacked: made by the code that a build runs."""
+    folder = tmp_path_factory.mktemp(request.param)
+    spec = folder / f"{request.param}-pair.yaml"
+    shutil.copy(EXAMPLES / spec.name, spec)
+    cluster, cache = load(spec), Cache(default_root())
+    with cache.locked():
+        todo = plan.make(cluster, lock.make(cluster, spec, cache))
+        blobs = build.fetch_packages(todo, cache) | build.fetch_python(todo, folder, cache)
+        (layer,) = (layer for layer in todo.layers if layer.name == "engine")
+        squashed = engine.make(todo, layer, blobs, cache)
+    sandbox.unsquash(squashed, folder / "tree")
+    yield todo, folder / "tree"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def pair(built: tuple[Plan, Path], lab: tuple[Node, Node], tmp_path: Path) -> Pair:
+    todo, tree = built
+    facts = plan.node_facts(todo.cluster, todo.lock)
+    usr = nodetools.lay_out(tmp_path / "tools", facts["engine"]["name"])
+    for node in lab:
+        make_root(node.root, node.name, **facts)
+        node.usr = usr
+        node.run("nft", "--file", "-", stdin=firewall_of(todo))
+    (tmp_path / "state").mkdir()
+    return Pair(todo, tree, usr, lab, tmp_path / "state")
+
+
+def firewall_of(todo: Plan) -> str:
+    return todo.files("node1")["/etc/nftables.conf"].decode()
+
+
+def test_the_cluster_works_and_gets_well(pair: Pair, tmp_path: Path) -> None:
+    """Joins behind the spec's firewall, runs a task on each node; loses and regains a worker, then the head."""
+    logs = [tmp_path / f"{node.name}.log" for node in pair.nodes]
+
+    def said(text: str, times: int = 1) -> None:
+        eventually(lambda: all(log.read_text().count(text) >= times for log in logs))
+
+    def works() -> None:
+        assert pair.task_ran_everywhere() == "a task ran on node1, node2"
+
+    with ExitStack() as stack:
+        for node, log in zip(pair.nodes, logs, strict=True):
+            joining(stack, node, log)
+        running = [pair.serve(stack, *role) for role in ROLES[pair.name]]
+        said("builder-joined 2/2")
+        works()
+        found = pair.nodes[1].doctor()
+        assert found["ports there"]["state"] == found["ports here"]["state"] == "ok", found
+
+        end(running[-1])
+        said("builder-not-joined 1/2")
+        pair.serve(stack, *ROLES[pair.name][-1])
+        said("builder-joined 2/2", 2)
+        works()
+
+        end(running[0])
+        said("builder-not-joined 0/2", 2)  # once at the start
+        pair.serve(stack, *ROLES[pair.name][0])
+        said("builder-joined 2/2", 3)
+        works()
+
+
+def test_who_is_in_is_read_as_the_cluster_test_reads_it(pair: Pair) -> None:
+    """The request of the trial, sent to the real program: the shape of its answer is what the code expects."""
+    with ExitStack() as stack:
+        head = pair.nodes[0]
+        for number, role in ROLES[pair.name]:
+            if number == 0:
+                pair.serve(stack, number, role)
+        request = pair.trial.request
+        url = f"http://127.0.0.1:{request.port}{request.path}"
+        wanted = {"dask": "node1", "ray": "10.77.0.11"}[pair.name]
+
+        def answers() -> bool:
+            done = head.run(sys.executable, "-c", GET, url, check=False)
+            return done.returncode == 0 and request.read(done.stdout.encode()) == wanted
+
+        eventually(answers)
