@@ -92,14 +92,15 @@ class Minimum:
 class Kind:
     """An engine. All functions are pure.
 
-    ``options``: its group in the spec. ``part``: its programs. ``wheels``: the Python packages among them, which
-    a source that is built may have a say in; it is asked when a lock is made. ``formats``: endings of model files
-    that it can load. ``chat``: how to ask it for one answer to a text, if it can talk. ``advice``: what
-    `validate` says of a spec without mistakes. ``ports``: what the firewall opens. ``facts``: what a node must
-    know of it, for ``/etc/builder/cluster.json`` and the templates of its overlay. ``check``: what is wrong with
-    a spec that chose it; it is asked for a draft without files, and once more when there is a lock. ``minimum``:
-    what it needs. ``trial``: how to prove that it works. ``smoke``: programs that must exit 0 inside the part
-    when the layer is made.
+    ``options``: its group in the spec. ``part``: its programs. ``wheels``: the Python packages among them, which a
+    source that is built may have a say in; it is asked when a lock is made. ``formats``: endings of model files
+    that it can load. ``chat``: how to ask it for one answer to a text, if it can talk. ``advice``: what `validate`
+    says of a spec without mistakes. ``on_gpu``: a command for root's shell on a node that exits 0 when the
+    engine's own library computed something on its GPU. ``ports``: what the firewall opens. ``facts``: what a node
+    must know of it, for ``/etc/builder/cluster.json`` and the templates of its overlay. ``check``: what is wrong
+    with a spec that chose it; it is asked for a draft without files, and once more when there is a lock.
+    ``minimum``: what it needs. ``trial``: how to prove that it works. ``smoke``: programs that must exit 0 inside
+    the part when the layer is made.
     """
 
     options: type[Engine]
@@ -114,6 +115,7 @@ class Kind:
     wheels: Callable[[Cluster, Read], Wheels] | None = None
     chat: Callable[[Cluster, str], Request | None] = lambda _cluster, _text: None
     advice: Callable[[Cluster], tuple[str, ...]] = lambda _cluster: ()
+    on_gpu: Callable[[Cluster], str | None] = lambda _cluster: None
 
     @property
     def name(self) -> str:

@@ -59,7 +59,8 @@ def changed(name: str, change: Callable[[State], None]) -> State:
 
 
 def node_id(state: State, name: str) -> str:
-    return next(node for node, one in state["nodeIdentities"].items() if one["friendlyName"] == name)
+    found: dict[str, dict[str, str]] = state["nodeIdentities"]
+    return next(node for node, one in found.items() if one["friendlyName"] == name)
 
 
 def without_edge(source: str, sink: str) -> Callable[[State], None]:
@@ -70,7 +71,8 @@ def without_edge(source: str, sink: str) -> Callable[[State], None]:
 
 
 def runner_of(state: State, name: str) -> str:
-    ((instance,),) = (tagged.values() for tagged in state["instances"].values())
+    (tagged,) = state["instances"].values()
+    (instance,) = tagged.values()
     runner: str = instance["shardAssignments"]["nodeToRunner"][node_id(state, name)]
     return runner
 

@@ -279,6 +279,15 @@ def chat(cluster: Cluster, text: str) -> Request | None:
     return trial.completion(master(cluster), API_PORT, model, text, tokens=512) if model else None
 
 
+def on_gpu(_cluster: Cluster) -> str:
+    """MLX, in exo's own surroundings: those of the running service, driver's libraries included."""
+    program = "import mlx.core as mx; mx.set_default_device(mx.gpu); "
+    program += "x = mx.random.normal((512, 512)); print((x @ x).sum().item(), mx.default_device())"
+    inside = f'{HOME}/bin/python -c "{program}"'
+    pid = "$(systemctl show --property MainPID --value exo.service)"
+    return f"nsenter --target {pid} --mount --root --env {inside}"
+
+
 def advice(cluster: Cluster) -> tuple[str, ...]:
     """Which of exo's own models fit the nodes' memory together, once that is known of every node."""
     rooms = [memory(cluster, node.memory) for node in cluster.nodes]
@@ -305,4 +314,5 @@ KIND = Kind(
     chat=chat,
     smoke=trial.SMOKE,
     advice=advice,
+    on_gpu=on_gpu,
 )

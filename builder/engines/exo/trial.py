@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -66,6 +67,10 @@ def completion(node: str, port: int, model: str, text: str, *, tokens: int) -> R
     )
 
 
+def read_tokens(reply: bytes) -> str:
+    return str(json.loads(reply)["usage"]["completion_tokens"])
+
+
 def read_answer(reply: bytes) -> str:
     message = json.loads(reply)["choices"][0]["message"]
     return str(message.get("content") or message["reasoning_content"])
@@ -83,6 +88,7 @@ def trial(master: str, nodes: Sequence[str], api: int, peers: int, model: str) -
         request=completion(master, api, model, "Subject to the terms", tokens=TOKENS),
         looks=(Look(master, state),),
         judge=partial(_judge, tuple(nodes), model),
+        speed=replace(completion(master, api, model, "Count to a hundred.", tokens=128), read=read_tokens),
     )
 
 
