@@ -207,13 +207,17 @@ def stage_models(todo: Plan, folder: Path, cache: Cache) -> Mapping[str, Path]:
                 else:
                     items.append(hub.item(repo, commit, path, file.sha256, file.size))
             continue
-        locked_model = wanted[model.name]
-        lock.require_model_unchanged(locked_model, model.sha256)
         if model.url is not None:
+            locked_model = wanted[model.name]
+            lock.require_model_unchanged(locked_model, model.sha256)
             items.append(lock.url_item(model, locked_model.sha256, locked_model.size))
-        else:
-            assert model.path is not None
-            staged[locked_model.sha256] = _unchanged(folder / model.path, locked_model)
+            continue
+        for name, file_path in lock.local_files(model, folder).items():
+            if name not in wanted:
+                hint = "if it was meant to come: builder lock --update"
+                raise BuilderError(f"{file_path} is not in the lock", hint=hint, code=Exit.FETCH)
+            lock.require_model_unchanged(wanted[name], model.sha256)
+            staged[wanted[name].sha256] = _unchanged(file_path, wanted[name])
     missing = {item.sha256: item.size or 0 for item in items if not cache.blob(item.key).exists()}
     if missing:
         with console.step(f"models: {len(missing)} files, {console.human(sum(missing.values()))} to fetch"):
