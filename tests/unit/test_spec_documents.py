@@ -73,7 +73,7 @@ def test_examples_load_and_fit_the_schema(path: Path, tmp_path: Path) -> None:
     [
         ("netwrok", {}),
         ("name", "Upper"),
-        ("engine", "exo"),
+        ("engine", "slurm"),
         ("nodes", []),
         ("nodes", [{"name": "a", "match": {}}]),
         ("nodes", [{"name": "a", "match": {"mac": "x"}}]),
