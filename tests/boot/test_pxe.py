@@ -137,7 +137,7 @@ def test_a_node_is_installed_over_the_network_once_and_keeps_its_models(lab: Lab
     with netlab.dhcp(lab.net, lab.folder), netlab.serve(lab.net, lab.spec, lab.out, log=log) as server:
         lab.order()
         with lab.start(lab.machine(), "install") as vm:
-            lab.wait(vm, {"fetch": re.compile(r"builder: fetch: (\d\d) %"), **PATTERNS})
+            lab.wait(vm, {"fetch": re.compile(r"builder: fetch: \d+ %"), **PATTERNS})
             server.kill()
             with netlab.serve(lab.net, lab.spec, lab.out, log=log):
                 lab.installed(vm)
