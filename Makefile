@@ -7,17 +7,21 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
+# The machines' tests that run beside the tools' tests, so that both lanes take about as long.
+LANE_TOOLS := tests/boot/test_gpu_node.py tests/boot/test_pxe.py
+SERVES  := $(VENV)/.serves
+ROOT    := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # What an example needs besides what is in the repository.
 ifneq ($(filter examples/llamacpp-%,$(CLUSTER)),)
-iso plan boot-test: examples/models/tiny.gguf
+iso pxe plan boot-test: examples/models/tiny.gguf
 endif
 ifneq ($(filter examples/containers%,$(CLUSTER)),)
 iso plan boot-test: examples/images/hello.tar
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup iso plan boot-test check test fmt golden bench clean
+.PHONY: lane-tools lane-machines help setup iso pxe serve plan boot-test check test fmt golden bench clean
 
 help: ## Show this list
 	@echo "make VERB [CLUSTER=$(CLUSTER)] [ARGS='…options of the builder command…']"
@@ -38,6 +42,16 @@ examples/images/hello.tar: tools/make-tiny-image | $(READY)
 iso: $(READY) ## Build the install medium of CLUSTER
 	@$(BIN)/builder iso $(CLUSTER) $(ARGS)
 
+pxe: $(READY) ## Build what nodes of CLUSTER install from over the network (docs/pxe.md)
+	@$(BIN)/builder pxe $(CLUSTER) $(ARGS)
+
+serve: $(SERVES) ## Serve it to the cluster's network until Ctrl-C
+	@$(ROOT) $(BIN)/builder serve $(CLUSTER) $(ARGS)
+
+$(SERVES): $(READY)
+	$(BIN)/builder doctor --serve --install
+	@touch $@
+
 plan: $(READY) ## Show what would be built, without building
 	@$(BIN)/builder plan $(CLUSTER) $(ARGS)
 
@@ -50,8 +64,15 @@ check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, n
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto tests/unit
 
-test: check ## Everything: also the real tools and the virtual machines
-	$(BIN)/pytest -v --durations=10 tests/integration tests/boot
+# Two lanes at once: an emulated machine mostly uses one processor, and the other would idle.
+test: check $(SERVES) ## Everything: also the real tools and the virtual machines
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=none lane-tools lane-machines
+
+lane-tools: $(READY)
+	$(BIN)/pytest -v --durations=15 tests/integration $(LANE_TOOLS)
+
+lane-machines: $(READY)
+	$(BIN)/pytest -v --durations=15 tests/boot $(LANE_TOOLS:%=--ignore=%)
 
 fmt: $(READY) ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

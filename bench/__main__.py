@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from bench.figure import Figure, seconds
+from bench.netboot import fleet, throughput
 from bench.remaster import remaster
 from builder import build, lock, plan
 from builder.cache import Cache, default_root
@@ -104,7 +105,7 @@ def install(folder: Path) -> Iterator[Figure]:
     yield Figure("install in the VM", total, "unsquashfs + GRUB in it", reference, "twice", 2 * reference)
 
 
-BENCHES = {bench.__name__: bench for bench in (planning, warm, cold, install, remaster)}
+BENCHES = {bench.__name__: bench for bench in (planning, warm, cold, install, remaster, fleet, throughput)}
 
 
 @click.command()

@@ -16,7 +16,7 @@ from builder.media import payload
 from builder.media.payload import Payload
 from builder.plan import Plan
 
-_SPECIAL = ("files", "layers", "models", "nodes", "packages", "plan")
+_SPECIAL = ("base_iso", "files", "layers", "models", "nodes", "packages", "plan")
 _UNLISTED = (
     "what differs is nothing that a medium lists: the archive's date, a rendered file of the site layer, a "
     "package of the engine, or the builder's own code or templates"
@@ -45,6 +45,7 @@ def differences(there: Payload | None, now: Payload) -> tuple[str, ...]:
     old, new = there.manifest, now.manifest
     found = [
         *_values(_plain(old, _SPECIAL), _plain(new, _SPECIAL)),
+        *_base_iso(old.get("base_iso"), new.get("base_iso")),
         *_nodes(there, now),
         *_packages(old.get("packages", []), new["packages"]),
         *_models(there, now),
@@ -63,6 +64,13 @@ def table(spec: str, differs: Sequence[str]) -> str:
     shown = differs[:_SHOWN]
     more = [f"  … and {len(differs) - _SHOWN} more; --json has all"] if len(differs) > _SHOWN else []
     return "\n".join((f"against   {spec}: the medium {verdict}", *(f"  {text}" for text in shown), *more))
+
+
+def _base_iso(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Iterator[str]:
+    """Two ISOs of one name may differ: Ubuntu's daily ones, or a file that was replaced."""
+    if old != new:
+        was, is_now = (f"{one['name']}, {one['sha256'][:_ID]}" if one else _ABSENT for one in (old, new))
+        yield f"base ISO: {was} on the medium, {is_now} now"
 
 
 def _nodes(there: Payload, now: Payload) -> Iterator[str]:

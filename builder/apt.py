@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from builder import host
-from builder.distributions import Distribution
+from builder import host, pgp
+from builder.distributions import Distribution, Foreign
 from builder.errors import BuilderError, Exit
 from builder.files import link_or_copy
 from builder.mirror import Mirror
@@ -108,14 +108,33 @@ def parse_records(text: str) -> list[dict[str, str]]:
     return [dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE)) for stanza in stanzas]
 
 
-def sources_list(target: Distribution, mirror: Mirror) -> str:
-    """One-line apt sources for every suite of the release that the mirror has."""
+def sources_list(target: Distribution, mirror: Mirror, keys: Path = Path("/")) -> str:
+    """One-line apt sources for every suite of the release that the mirror has, and for others' archives.
+
+    ``keys``: the folder that holds the keys of those.
+    """
     components = " ".join(target.components)
-    return "".join(
+    own = (
         f"deb [signed-by={target.keyring}] {mirror.uris[label]} {suite} {components}\n"
         for label, suite in target.suites
         if label in mirror.uris
     )
+    others = (f"deb [signed-by={keys / _key_name(one)}] {mirror.uris[one.label]} ./\n" for one in target.foreign)
+    return "".join((*own, *others))
+
+
+def _preferences(foreign: Foreign) -> str:
+    """apt's pins: the branch, and nothing of another. Format: apt_preferences(5)."""
+    if not foreign.branch:
+        return ""
+    names = " ".join(foreign.names)
+    wanted = f"Package: {names}\nPin: version {foreign.branch}.*\nPin-Priority: 1000\n"
+    return f"{wanted}\nPackage: {names}\nPin: release *\nPin-Priority: -1\n"
+
+
+def _key_name(foreign: Foreign) -> str:
+    """apt tells an armoured key by its file's ending."""
+    return f"{foreign.label}.{'asc' if pgp.is_armoured(foreign.key) else 'gpg'}"
 
 
 def repository(folder: Path, packages: Sequence[Package], blobs: Mapping[str, Path], *, codename: str) -> None:
@@ -145,7 +164,10 @@ def _private_root(folder: Path, target: Distribution, mirror: Mirror) -> Path:
     for name in ("lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
-    (folder / "sources.list").write_text(sources_list(target, mirror))
+    for foreign in target.foreign:
+        (folder / _key_name(foreign)).write_bytes(foreign.key)
+        (folder / "etc/preferences.d" / foreign.label).write_text(_preferences(foreign))
+    (folder / "sources.list").write_text(sources_list(target, mirror, folder))
     config = folder / "apt.conf"
     config.write_text(
         f'''
@@ -176,7 +198,7 @@ def _packages(records: Sequence[Mapping[str, str]], uris: Sequence[str], mirror:
     for uri in uris:
         for label, base in mirror.uris.items():
             if uri.startswith(base + "/"):
-                archive_of[uri.removeprefix(base + "/")] = label
+                archive_of[uri.removeprefix(base + "/").removeprefix("./")] = label
     for record in records:
         path = record["Filename"].removeprefix("./")
         if path in archive_of:

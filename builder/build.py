@@ -13,11 +13,13 @@ from builder.containers import staging
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import complete_or_absent, mismatch, sha256_of
-from builder.layers import base, engine, images, site
+from builder.layers import base, engine, gpu, images, site
 from builder.lock import Lock, LockedModel
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
 from builder.mirror import Mirror
+from builder.netboot import tree
+from builder.netboot.tree import Tree
 from builder.plan import Layer, Plan
 from builder.spec.load import load
 from builder.spec.model import Cluster
@@ -40,29 +42,54 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
     Raises BuilderError with the exit code of what failed; then nothing is there under the final name, and what
     was finished before is reused by the next build.
     """
-    cluster = load(spec_path)
-    for warning in warnings(cluster):
-        console.warn(warning)
     with cache.locked():
-        pins = locked(cluster, spec_path, cache)
-        todo = plan.make(cluster, pins)
-        packages = fetch_packages(todo, cache) | fetch_python(todo, spec_path.parent, cache)
-        models = stage_models(todo, spec_path.parent, cache)
-        stage_images(todo, spec_path.parent, cache)
-        stack = make_layers(todo, packages, cache)
-        content = payload.make(todo, {layer.name: layer for layer in stack}, models)
-        target = out / cluster.name / f"{cluster.name}.iso"
+        todo, stack, content = gather(spec_path, cache)
+        target = out / todo.cluster.name / f"{todo.cluster.name}.iso"
         write_medium(todo, spec_path.parent, stack, content, target, cache)
     return finished(target, todo)
 
 
-def make_layers(todo: Plan, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
-    """The squashfs of every layer, lowest first, each checked before it is used."""
+def build_pxe(spec_path: Path, out: Path, cache: Cache) -> Tree:
+    """Build the network-boot tree of a cluster: ``<out>/<cluster>/pxe``.
+
+    Raises BuilderError as :func:`build_iso`.
+    """
+    cluster = load(spec_path)
+    if cluster.base_iso:
+        raise BuilderError(
+            f"{cluster.name}: Ubuntu's installer (media.installer: subiquity) is not booted over the network",
+            hint="the direct installer is, and lays down the same node: take media.installer away",
+            code=Exit.SPEC,
+        )
+    with cache.locked():
+        todo, stack, content = gather(spec_path, cache)
+        kit = bootkit.make(todo, stack[0], cache)
+        with console.step(f"network-boot tree: {len(content.files)} payload files, {len(cluster.nodes)} nodes"):
+            return tree.write(todo, kit, content, out / cluster.name / "pxe")
+
+
+def gather(spec_path: Path, cache: Cache) -> tuple[Plan, list[Path], Payload]:
+    """All that goes on any medium: the plan, the layers, the payload."""
+    cluster = load(spec_path)
+    for warning in warnings(cluster):
+        console.warn(warning)
+    todo = plan.make(cluster, locked(cluster, spec_path, cache))
+    packages = fetch_packages(todo, cache) | fetch_python(todo, spec_path.parent, cache)
+    models = stage_models(todo, spec_path.parent, cache)
+    stage_images(todo, spec_path.parent, cache)
+    stack = make_layers(todo, spec_path.parent, packages, cache)
+    return todo, stack, payload.make(todo, {layer.name: layer for layer in stack}, models)
+
+
+def make_layers(todo: Plan, folder: Path, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
+    """The squashfs of every layer, lowest first, each checked before it is used; ``folder`` is the spec's."""
     stack: list[Path] = []
     for layer in todo.layers:
         match layer.name:
             case "base":
                 stack.append(base.make(todo, packages, cache))
+            case "gpu":
+                stack.append(gpu.make(todo, layer, stack[0], folder, packages, cache))
             case "engine":
                 stack.append(engine.make(todo, layer, packages, cache))
             case "images":
@@ -110,7 +137,11 @@ def fetch_packages(todo: Plan, cache: Cache) -> dict[str, Path]:
     """The packages of every layer that is still to be made, by sha256."""
     assert todo.lock is not None
     engine = (*todo.lock.engine, *todo.lock.tools)
-    sources = {"base": (todo.lock.packages, lock.mirror_of), "engine": (engine, lock.mirror_of_engine)}
+    sources = {
+        "base": (todo.lock.packages, lock.mirror_of),
+        "gpu": (todo.lock.gpu, lock.mirror_of),
+        "engine": (engine, lock.mirror_of_engine),
+    }
     items: list[Item] = []
     origins: list[str] = []
     for layer in todo.layers:

@@ -44,6 +44,14 @@ BUILD = (
     Tool("mformat", "mtools", "makes the medium's EFI partition"),
     Tool("xorriso", "xorriso", "reads and writes the ISO"),
     Tool("gpgv", "gpgv", "proves that Ubuntu's ISO is Ubuntu's"),
+    Tool("openssl", "openssl", "signs what nodes install over the network"),
+)
+SERVE = (
+    Tool("dnsmasq", "dnsmasq-base", "tells nodes what to boot over the network"),
+    Tool("nginx", "nginx-light", "serves them the payload"),
+    Tool("ip", "iproute2", "finds the cluster's interface"),
+    Tool("setpriv", "util-linux", "ends the servers with the builder"),
+    Tool("setpriv", "util-linux", "ends the servers with the builder"),
 )
 VERIFY = (
     Tool("qemu-system-x86_64", "qemu-system-x86", "boots media in the boot test", minimum=10),

@@ -71,7 +71,7 @@ class Inspection:
 
     ``does``: in a sentence, what happens when a machine is started from it and nobody touches a key. ``asks``:
     whether a person must answer something; None if that is not decided on the medium. ``problems``: what is
-    damaged or can never work.
+    damaged or can never work. ``base_iso``: what it was remastered from, if it says.
     """
 
     medium: str
@@ -83,6 +83,7 @@ class Inspection:
     cluster: str | None
     plan: str | None
     manifest: str | None
+    base_iso: Blob | None
     kernels: tuple[Entry, ...]
     seeds: tuple[Seed, ...]
     documents: tuple[Document, ...]
@@ -161,6 +162,7 @@ def inspect(content: Content) -> Inspection:
         cluster=manifest.get("cluster"),
         plan=manifest.get("plan"),
         manifest=hashlib.sha256(content.texts[MANIFEST]).hexdigest() if ours else None,
+        base_iso=Blob(**manifest["base_iso"]) if manifest.get("base_iso") else None,
         kernels=kernels,
         seeds=seeds,
         documents=documents,
@@ -273,6 +275,7 @@ def table(found: Inspection) -> str:
         f"does      {found.does}",
         *([f"cluster   {found.cluster}: {len(found.nodes)} nodes"] if found.cluster else []),
         *([f"plan      {found.plan}"] if found.plan else []),
+        *(f"from      {line}" for line in _blobs([found.base_iso] if found.base_iso else [])),
         *_section("kernels", [f"{e.title}\n    {' '.join((e.kernel, *e.arguments))}" for e in found.kernels]),
         *_section("seeds", [f"{seed.place}: {_HERE[seed.here]}" for seed in found.seeds]),
         *_section("autoinstall", [f"{document.place}: {document.says}" for document in found.documents]),

@@ -25,6 +25,7 @@ from builder.engines.kind import Part
 from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch, fetch_each
 from builder.files import complete_or_absent, sha256_of
+from builder.gpu import sources as gpu_sources
 from builder.media import baseiso
 from builder.media.baseiso import LockedIso
 from builder.source import LockedSource
@@ -32,7 +33,7 @@ from builder.spec.model import Cluster, Image, Model
 from builder.wheels import Wheel
 
 FORMAT = 1
-_LISTS = ("wheels", "tools", "engine", "packages")  # written one entry a line
+_LISTS = ("wheels", "tools", "engine", "gpu", "packages")  # written one entry a line
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Lock:
     """``asks`` is the part of the spec that the lock answers; ``epoch`` (seconds since 1970) dates the archive.
 
     ``engine``: the packages of the engine's part, if it has one. ``commits``: model's name → commit, for models
-    that are repositories. ``iso``: the base of a remastered medium. ``images``: the container images. Of an engine
-    in Python: ``tools``, the packages that build it, ``wheels``, its files of a package index, ``sources``, and
-    ``torch``, where that one came from.
+    that are repositories. ``iso``: the base of a remastered medium. ``images``: the container images. ``gpu``: the
+    packages of the root in which a driver's modules are compiled. Of an engine in Python: ``tools``, the packages
+    that build it, ``wheels``, its files of a package index, ``sources``, and ``torch``, where that one came from.
     """
 
     asks: Mapping[str, Any]
@@ -70,6 +71,7 @@ class Lock:
     wheels: tuple[Wheel, ...] = ()
     sources: tuple[LockedSource, ...] = ()
     torch: str | None = None
+    gpu: tuple[apt.Package, ...] = ()
 
     @property
     def files(self) -> dict[str, int]:
@@ -80,7 +82,8 @@ class Lock:
 def target_of(cluster: Cluster) -> Distribution:
     """The release that a cluster's nodes run."""
     wanted = cluster.distribution
-    return distribution(wanted.name, wanted.release, wanted.kernel, cluster.features)
+    target = distribution(wanted.name, wanted.release, wanted.kernel, cluster.features)
+    return gpu_sources.with_gpu(target, cluster)
 
 
 def asks_of(cluster: Cluster) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def asks_of(cluster: Cluster) -> dict[str, Any]:
         "packages": sorted({*target.packages, *cluster.distribution.packages}),
         "models": {model.name: _source(model) for model in cluster.models},
         "engine": _part(cluster),
+        "gpu": gpu_sources.asks(cluster),
         "base_iso": _base_iso(cluster),
         # None where there is none, as in the locks of old.
         "images": [_image(image) for image in cluster.images] or None,
@@ -150,8 +154,16 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     base = base_iso_of(cluster)
     iso = baseiso.resolve(base, spec.parent, cache) if base else None
     images = tuple(staging.pin(image, spec.parent, cache) for image in cluster.images)
+    modules = gpu_sources.resolve_modules(cluster, target, mirror_of(cluster), resolution.packages)
     found = Lock(
-        asks_of(cluster), resolution.epoch, resolution.packages, models, commits=commits, iso=iso, images=images
+        asks=asks_of(cluster),
+        epoch=resolution.epoch,
+        packages=resolution.packages,
+        models=models,
+        commits=commits,
+        iso=iso,
+        images=images,
+        gpu=modules,
     )
     return _with_engine(found, cluster, spec.parent, cache)
 
@@ -178,7 +190,8 @@ def mirror_of(cluster: Cluster) -> mirror.Mirror:
     """The mirror to build this cluster from."""
     wanted = cluster.distribution
     spec = mirror.given(wanted.mirror, wanted.security_mirror, "the spec")
-    return dataclasses.replace(mirror.choose(spec, target_of(cluster)), snapshot=wanted.snapshot)
+    chosen = dataclasses.replace(mirror.choose(spec, target_of(cluster)), snapshot=wanted.snapshot)
+    return gpu_sources.with_archive(chosen, cluster)
 
 
 def mirror_of_engine(cluster: Cluster) -> mirror.Mirror:
@@ -217,6 +230,7 @@ def load(path: Path) -> Lock:
             wheels=tuple(Wheel(**entry) for entry in data.get("wheels", ())),
             sources=tuple(LockedSource(**entry) for entry in data.get("sources", ())),
             torch=data.get("torch"),
+            gpu=tuple(apt.Package(**entry) for entry in data.get("gpu", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BuilderError(
@@ -253,6 +267,7 @@ def to_json(lock: Lock) -> dict[str, Any]:
         "wheels": [dataclasses.asdict(wheel) for wheel in lock.wheels],
         "tools": [dataclasses.asdict(package) for package in lock.tools],
         "engine": [dataclasses.asdict(package) for package in lock.engine],
+        "gpu": [dataclasses.asdict(package) for package in lock.gpu],
         "packages": [dataclasses.asdict(package) for package in lock.packages],
     }
 

@@ -20,6 +20,7 @@ from builder.canonical import code_digest, digest, resource_digest
 from builder.containers.manifest import LockedImage
 from builder.distributions import Distribution
 from builder.errors import Mistake, SpecError
+from builder.gpu import content as gpu
 from builder.lock import Lock, LockedModel, belongs, target_of
 from builder.spec.model import Cluster, Node
 from builder.spec.read import dotted
@@ -82,6 +83,11 @@ class Plan:
         return self.layers[0]
 
     @property
+    def base_files(self) -> tuple[render.File, ...]:
+        """What the base layer has of ours."""
+        return base_files(self.cluster)
+
+    @property
     def epoch(self) -> int:
         """The date of everything that is built: seconds since 1970."""
         return self.lock.epoch if self.lock else 0
@@ -131,6 +137,7 @@ class Plan:
                 }
                 for p in ((*self.lock.packages, *self.lock.engine) if self.lock else ())
             ],
+            "gpu": gpu.facts(self.cluster),
             "wheels": [dataclasses.asdict(wheel) for wheel in (self.lock.wheels if self.lock else ())],
             "sources": [dataclasses.asdict(source) for source in (self.lock.sources if self.lock else ())],
             "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in self.models],
@@ -245,6 +252,7 @@ def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
         "subnet": str(cluster.network.subnet),
         "nodes": [{"name": node.name, "address": str(node.address)} for node in cluster.nodes],
         "engine": {"name": kind.name, **kind.facts(cluster, lock.files if lock else None)},
+        "gpu": gpu.facts(cluster),
         "join": {"port": int(engines.JOIN.ports), "mixed_plans": cluster.join.mixed_plans},
         "ports": [dataclasses.asdict(rule) for rule in firewall.rules(cluster)],
     }
@@ -265,9 +273,10 @@ def disk(cluster: Cluster, node: Node) -> dict[str, Any]:
 def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int | None]:
     """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition.
 
-    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted.
+    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted. ``keep`` is there if
+    the models partition of an earlier install is to stay.
     """
-    wanted = cluster.storage
+    wanted, size = cluster.storage, cluster.storage.models.size
     need = sum(model.size for model in models)
     # ext4's own tables, and some air; an inode takes a MiB (installer/layout.py, models_need)
     fit = max(need + need // 20 + 64 * MIB, (2 * len(models) + 16) * MIB) if need else 0
@@ -275,7 +284,8 @@ def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int 
     return {
         "esp": ESP_SIZE,
         "root": None if wanted.root == "rest" else wanted.root,
-        "models": {"rest": None, "fit": fit}[wanted.models] if isinstance(wanted.models, str) else wanted.models,
+        "models": {"rest": None, "fit": fit}[size] if isinstance(size, str) else size,
+        **({"keep": True} if wanted.models.keep else {}),
         **({"besides": besides} if besides else {}),
     }
 
@@ -289,8 +299,10 @@ def _serial(cluster: Cluster) -> Console | None:
 
 def _layers(cluster: Cluster, lock: Lock | None, site: tuple[render.File, ...]) -> tuple[Layer, ...]:
     """The stack, lowest first. The names grow by a word a layer, which is how Ubuntu's installer stacks them."""
+    base = _base(cluster, lock)
     parts = {
-        "base": _base(cluster, lock),
+        "base": base,
+        "gpu": _gpu(cluster, lock, base),
         "engine": _engine(cluster, lock),
         "images": _images(cluster, lock),
         "site": _site(site, lock),
@@ -301,6 +313,15 @@ def _layers(cluster: Cluster, lock: Lock | None, site: tuple[render.File, ...]) 
             stem += "" if name == "base" else f".{name}"
             layers.append(Layer(name, f"{stem}.squashfs", inputs))
     return tuple(layers)
+
+
+def _gpu(cluster: Cluster, lock: Lock | None, base: dict[str, Any]) -> dict[str, Any] | None:
+    """The driver's modules and what goes with them; they fit the kernels and libraries of one base only."""
+    inputs = gpu.inputs(cluster)
+    if inputs is None:
+        return None
+    packages = [package.sha256 for package in lock.gpu] if lock else None
+    return {**inputs, "base": digest(base), "packages": packages, "epoch": lock.epoch if lock else 0}
 
 
 def _engine(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
@@ -338,11 +359,17 @@ def _images(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
 def _base(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """Everything of the operating system: a change here costs a minute, so nothing of a node goes in."""
     return {
-        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions"),
-        "overlay": [file.fingerprint for file in render.overlay("base", {})],
+        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions", "gpu/packages.py"),
+        "overlay": [file.fingerprint for file in base_files(cluster)],
+        "held": cluster.gpu is not None,
         "packages": [package.sha256 for package in lock.packages] if lock else None,
         "epoch": lock.epoch if lock else 0,
     }
+
+
+def base_files(cluster: Cluster) -> tuple[render.File, ...]:
+    """What the base layer has of ours."""
+    return (*render.overlay("base", {}), *gpu.base_files(cluster))
 
 
 def _site(files: tuple[render.File, ...], lock: Lock | None) -> dict[str, Any]:

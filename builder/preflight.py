@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from builder import engines, plan
+from builder import engines, gpu, plan
 from builder.console import human
 from builder.engines import Minimum
 from builder.errors import Mistake
@@ -22,6 +22,7 @@ from builder.spec.model import Cluster
 # Measured on the quickstart (Debian 13): 193 MB of packages made a layer of 280 MB, initramfs included.
 LAYER_PERCENT = 145
 LEAST_PERCENT = 70
+MIB = 1 << 20
 BOOT = 128 << 20  # bytes; the quickstart's kernel, initramfs, installer and boot loaders take 65 MB
 
 
@@ -30,7 +31,7 @@ class Row:
     """One comparison, in bytes. ``have`` is None where the spec does not say.
 
     ``least`` is the part of ``need`` that is certain; ``path`` and ``hint``: where the spec decides it. What is
-    not ``binding`` is told only.
+    not ``binding`` is told only, or warned of if it ``warns``.
     """
 
     what: str
@@ -41,6 +42,7 @@ class Row:
     hint: str
     note: str = ""
     binding: bool = True
+    warns: bool = False
 
     @property
     def about(self) -> bool:
@@ -57,6 +59,14 @@ class Row:
         at_least = "at least " if self.about else ""
         return Mistake(0, self.path, f"the {self.what} needs {at_least}{need}, and has {have}", self.hint)
 
+    @property
+    def warning(self) -> str | None:
+        """For what may be meant so, and is likely to be regretted."""
+        if not self.warns or self.have is None or self.least <= self.have:
+            return None
+        need, have = human(self.least), human(self.have)
+        return f"{self.path}: {need} of {self.what} are needed ({self.note}), and there are {have}: {self.hint}"
+
     def __str__(self) -> str:
         need = f"{'about ' if self.about else ''}{human(self.need)}"
         have = f" of {human(self.have)}" if self.have is not None else ""
@@ -72,6 +82,10 @@ class Preflight:
 
     rows: tuple[Row, ...]
     unfounded: tuple[Mistake, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(row.warning for row in self.rows if row.warning)
 
     @property
     def mistakes(self) -> tuple[Mistake, ...]:
@@ -105,21 +119,24 @@ def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Prefl
         ),
         *_disks(cluster, storage, layers, least, sizes, (engine.disk + images, engine.disk)),
         *_memory(cluster, lock, engine),
+        *_vram(cluster, lock, engine),
     ]
     return Preflight(tuple(rows), plan.mistakes(cluster, lock))
 
 
 def _medium(cluster: Cluster, lock: Lock, layers: int, least: int) -> Row:
-    """A file that two models share is on the medium once."""
+    """A file that two models share is on the medium once. Ubuntu's ISO is there whole."""
     blobs = sum({model.sha256: model.size for model in lock.models}.values())
+    ubuntu = lock.iso.size if lock.iso else 0
+    notes = (("Ubuntu's ISO", ubuntu), ("models", blobs))
     return Row(
         "medium",
-        layers + BOOT + blobs,
+        layers + (ubuntu or BOOT) + blobs,
         cluster.media.stick_size,
-        least + blobs,
+        least + ubuntu + blobs,
         "media.stick_size",
         "take a larger stick, or fewer models",
-        f"models {human(blobs)}" if blobs else "",
+        ", ".join(f"{what} {human(size)}" for what, size in notes if size),
     )
 
 
@@ -180,6 +197,17 @@ def _memory(cluster: Cluster, lock: Lock, engine: Minimum) -> Iterator[Row]:
         if node.memory is not None and node.memory < engine.memory:
             title, path = f"memory of {node.name}", f"nodes[{index}].memory"
             yield Row(title, engine.memory, node.memory, engine.memory, path, "the engine alone takes that")
+
+
+def _vram(cluster: Cluster, lock: Lock, engine: Minimum) -> Iterator[Row]:
+    """The weights against the memory of all cards together; what does not fit is worked out by the processors."""
+    stack, (name, weights) = gpu.stack_of(cluster), _weights(lock, engine)
+    if stack is None or not weights:
+        return
+    have = len(cluster.nodes) * stack.vram_mib * MIB
+    note = f"weights of {name}, on {len(cluster.nodes)} x {stack.count} {stack.model}"
+    hint = "take a smaller model or quantization, or more nodes; else a part runs on the processors, slowly"
+    yield Row("VRAM", weights, have, weights, "models", hint, note, binding=False, warns=True)
 
 
 def _weights(lock: Lock, engine: Minimum) -> tuple[str, int]:

@@ -47,7 +47,8 @@ _NETWORK = Group(
 
 _APT = Group(
     {
-        "preserve_sources_list": bool,
+        # False, curtin reads the sources that are there, and stops where none are (commands/apt_config.py).
+        "preserve_sources_list": OneOf((True,)),
         "mirror-selection": Group({"primary": Many(Group({"uri": str}))}),
         "fallback": OneOf(("offline-install",)),
         "geoip": OneOf((False,)),

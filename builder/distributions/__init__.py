@@ -17,6 +17,20 @@ _FAMILIES = {family.name: family for family in (DEBIAN, UBUNTU)}
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """Somebody else's flat archive, for a few packages: its label in the mirrors, and the key it is held to.
+
+    ``branch``: the first number of the versions that are taken of packages whose names match ``names``, where the
+    archive has several branches under the same names.
+    """
+
+    label: str
+    key: bytes
+    branch: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Distribution:
     """One release of one distribution, as the rest of the builder needs it.
 
@@ -35,6 +49,7 @@ class Distribution:
     suites: tuple[tuple[str, str], ...]  # (archive label, suite), e.g. ("security", "trixie-security")
     kernel: str
     packages: tuple[str, ...]  # what every node has, before the spec adds its own
+    foreign: tuple[Foreign, ...] = ()
 
 
 def source_of_packages(name: str, codename: str) -> Distribution:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.distributions import codename_of
 from builder.gpu.choose import Choice, Wish, choose
 from builder.gpu.table import Table, table
 from builder.spec.finding import Finding
@@ -39,9 +40,6 @@ class GpuStack:
 
 def wish_of(cluster: Cluster) -> Wish | None:
     """What the spec asks for; None without a gpu section, or for a draft whose section could not be read."""
-    # Local, as the distributions do not need to know of GPUs to be imported.
-    from builder.distributions import codename_of
-
     gpu = cluster.gpu
     if gpu is None or not gpu.model:
         return None

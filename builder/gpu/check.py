@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from builder.spec.gpu import Gpu
     from builder.spec.model import Cluster
 
-_RESTS: tuple[Keys, ...] = (("distribution", "name"), ("distribution", "release"), ("gpu", "source"))
+_RESTS: tuple[Keys, ...] = (
+    *(("distribution", key) for key in ("name", "release", "kernel")),
+    *(("gpu", key) for key in ("model", "driver", "modules", "cuda", "install", "source", "dkms")),
+)
 
 
 def gpu_fits(cluster: Cluster) -> Iterator[Finding]:
@@ -43,12 +46,12 @@ def _compiled(gpu: Gpu, choice: Choice) -> Iterator[Finding]:
             message = "modules compiled here are not signed, and would not load under Secure Boot"
             where = "; Ubuntu has modules that it signed" if choice.archive.distribution == "debian" else ""
             hint = f"give gpu.mok, a key that the nodes' firmware knows, or write secure_boot: false{where}"
-            yield Finding(("gpu", "secure_boot"), message, hint, (("gpu", "mok"),))
+            yield Finding(("gpu", "secure_boot"), message, hint, (*_RESTS, ("gpu", "mok")))
         return
     for name, given in (("mok", gpu.mok is not None), ("patches", bool(gpu.patches))):
         if given:
             message = f"is for modules that are compiled here, and {choice.archive.distribution} has signed ones"
-            yield Finding(("gpu", name), message, "leave it out, or write gpu.dkms: true", (("gpu", "dkms"),))
+            yield Finding(("gpu", name), message, "leave it out, or write gpu.dkms: true", _RESTS)
 
 
 def gpu_warnings(cluster: Cluster) -> Iterator[str]:

@@ -70,8 +70,6 @@ def choose(wish: Wish, table: Table) -> Choice | tuple[Finding, ...]:
     compiled = modules.prebuilt is None or wish.compile
     cuda = {"none": (), "runtime": archive.cuda.runtime, "toolkit": archive.cuda.toolkit} if archive.cuda else {}
     packages = (*branch.packages, *(modules.packages), *cuda.get(wish.install, ()))
-    if branch.pin:
-        packages = (*packages, branch.pin)
     return Choice(model, archive, branch, flavour, modules, _extra(wish, model, branch, table), packages, compiled)
 
 

@@ -44,13 +44,12 @@ class Modules:
 
 @dataclass(frozen=True)
 class Branch:
-    """A driver branch as an archive has it. ``version``: at least; ``pin``: a package that keeps to the branch."""
+    """A driver branch as an archive has it. ``version``: at least."""
 
     name: str
     version: str
     modules: Mapping[str, Modules]
     packages: tuple[str, ...]
-    pin: str | None
 
 
 @dataclass(frozen=True)
@@ -150,4 +149,4 @@ def _branch(name: str, one: Mapping[str, Any]) -> Branch:
         flavour: Modules(brings.get("prebuilt"), brings.get("source"), tuple(brings.get("packages", ())))
         for flavour, brings in one["modules"].items()
     }
-    return Branch(name, one["version"], modules, tuple(one["packages"]), one.get("pin"))
+    return Branch(name, one["version"], modules, tuple(one["packages"]))

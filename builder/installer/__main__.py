@@ -7,20 +7,28 @@ import sys
 import time
 from pathlib import Path
 
-from . import choose, commands, disk, facts, failure, layout, payload, shell, system
+from . import choose, commands, disk, facts, failure, keep, layout, net, payload, shell, system
 from .console import Console, active_ttys
+from .listener import Nobody
 from .model import Disk, File, InstallError, Manifest, Node
+from .source import Medium
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .source import Source
 
 TARGET = Path("/run/builder/target")
 ESP = Path("/run/builder/esp")
+STAGING = TARGET / ".builder-layers"
 
 
 class Install:
     """One installation. ``written`` becomes the disk's path when the first write is about to happen."""
 
-    def __init__(self, console: Console, source: Path | None) -> None:
+    def __init__(self, console: Console, folder: Path | None, listener: Nobody | None = None) -> None:
         self.console = console
-        self.source = source
+        self.folder = folder
+        self.listener = listener or Nobody()
         self.written = ""
 
     def run(self) -> Manifest:
@@ -28,58 +36,113 @@ class Install:
         disk.require(self.console.log)
         # Until `self.written` is set nothing is written to any disk: the payload is ours, the node is known,
         # the disk is chosen, the layout fits, and every file that will be read is whole.
-        found = self.find_payload()
-        manifest, root = found.manifest, found.root
+        source, found = self.find_payload()
+        manifest = found.manifest
         node = choose.node(self.console, manifest)
         target = choose.disk(self.console, found, node)
-        plan = layout.plan(manifest.storage, target.size, manifest.layer_bytes, manifest.model_sizes)
+        if self.is_carried_out(target):
+            return self.say_installed(node, manifest, "was complete before, and is not made twice")
+        plan, kept = self.lay_out(manifest, target)
         files = payload.used_by(manifest, node)
-        self.verify_payload(root, files)
+        self.verify_payload(source, manifest, files)
+        layout.require_room(plan, manifest.layer_bytes, source.beside(manifest))
         choose.disk_again(self.console, found, node, target)
+        self.listener.ask_to_write(node.name, target.path)
 
         self.written = target.path
-        volumes = self.prepare_disk(target, plan)
-        self.unpack_layers(root, manifest)
+        volumes = self.prepare_disk(target, plan, kept)
+        self.unpack_layers(source, manifest)
         self.mount_rest(volumes)
         system.tables(TARGET, volumes)
-        system.identity(TARGET, root, node)
+        system.identity(TARGET, source, node)
         self.install_boot_loader(target, volumes)
-        self.drop_seed(root, node, files)
-        self.copy_models(root, manifest)
-        self.finish(volumes, manifest, node)
-        return manifest
+        self.drop_seed(source, node, files)
+        self.copy_models(source, manifest)
+        self.finish(source, volumes, manifest)
+        return self.say_installed(node, manifest)
 
-    def find_payload(self) -> payload.Payload:
-        """The medium whose manifest is the one that this boot image was built with."""
+    def find_payload(self) -> tuple[Source, payload.Payload]:
+        """The medium whose manifest is the one that this boot image was built with; or the server's payload."""
         self.console.step("payload", "looking for the medium")
-        digest = payload.expected_digest()
-        given = self.source
-        found = payload.load(given, digest) if given else payload.find(digest, log=self.console.log)
-        on = ", ".join(sorted(found.devices)) or str(found.root)
+        source: Source
+        if net.address():
+            source, found = net.find(self.console)
+        else:
+            digest = payload.expected_digest()
+            if self.folder:
+                found = payload.load(self.folder, digest)
+            else:
+                found = payload.find(digest, log=self.console.log)
+            source = Medium(found.root)
+        on = ", ".join(sorted(found.devices)) or source.where
         self.console.step("payload", f"{found.manifest.cluster}, plan {found.manifest.plan[:12]}, on {on}")
-        return found
+        return source, found
 
-    def verify_payload(self, root: Path, files: tuple[File, ...]) -> None:
-        """Size and sha256 of every file that will be read."""
+    def is_carried_out(self, target: Disk) -> bool:
+        """Whether the very order that started this boot was carried out, and the server has not heard of it."""
+        esp = next((child.path for child in target.children if child.partlabel == "builder-esp"), "")
+        if not self.listener.order or not esp:
+            return False
+        try:
+            argv = ["mount", "-t", "vfat", "-o", "ro", esp, str(ESP)]
+            ESP.mkdir(parents=True, exist_ok=True)
+            commands.run(argv, step=f"looking at {esp}", log=self.console.log)
+        except InstallError:
+            return False  # what cannot be mounted holds no complete install
+        try:
+            return system.carried_out(ESP, self.listener.order)
+        finally:
+            disk.unmount(ESP, self.console.log)
+
+    def lay_out(self, manifest: Manifest, target: Disk) -> tuple[layout.Layout, str]:
+        """The partitions, and the device of the models partition that stays, if one may."""
+        wishes = (manifest.storage, target.size, manifest.layer_bytes, manifest.model_sizes)
+        old = keep.partition(target) if manifest.storage.keep else None
+        if old is not None:
+            answer = layout.around(old, *wishes)
+            if isinstance(answer, layout.Layout):
+                self.console.step("disk", keep.told(manifest, old))
+                return answer, old.path
+            self.console.step("disk", f"{old.path} is made anew: {answer}")
+        return layout.plan(*wishes), ""
+
+    def verify_payload(self, source: Source, manifest: Manifest, files: tuple[File, ...]) -> None:
+        """Size and sha256 of every file that will be read; of the models on a server only the size."""
         self.console.step("verify", f"{len(files)} files")
-        payload.verify(root, files, self.console.progress)
+        source.prove(manifest, files, self.console.progress)
 
-    def prepare_disk(self, target: Disk, plan: layout.Layout) -> disk.Volumes:
-        """From here on the disk's old content is gone."""
+    def prepare_disk(self, target: Disk, plan: layout.Layout, kept: str) -> disk.Volumes:
+        """From here on the disk's old content is gone, but for the models partition ``kept``."""
         log = self.console.log
         self.console.step("partition", target.path)
-        disk.clear(target, log)
-        disk.partition(target.path, plan, target.sector, log)
+        disk.clear(target, log, kept=kept)
+        disk.partition(target.path, plan, target.sector, log, keep=bool(kept))
         devices = disk.partition_devices(target.path, plan, log)
-        volumes = disk.make_file_systems(devices, log)
+        volumes = disk.make_file_systems(devices, log, keep=bool(kept))
         disk.mount(volumes.root, TARGET, log)
         return volumes
 
-    def unpack_layers(self, root: Path, manifest: Manifest) -> None:
+    def unpack_layers(self, source: Source, manifest: Manifest) -> None:
         """The root file system, lowest layer first."""
         self.console.step("unpack", ", ".join(manifest.layers))
-        layers = tuple(root / layer for layer in manifest.layers)
-        system.unpack(layers, TARGET, self.console.progress, self.console.log)
+        before = 0
+        for name in manifest.layers:
+            file = manifest.file(name)
+
+            def unpacked(done: int, _total: int, before: int = before) -> None:
+                self.console.progress(before + done, manifest.layer_bytes)
+
+            def fetched(done: int, file: File = file) -> None:
+                self.console.progress(done, file.size, "fetched")
+
+            self.console.phase = "fetch"
+            path = source.local(file, STAGING, fetched)
+            self.console.phase = "unpack"
+            system.unpack(path, TARGET, unpacked, self.console.log)
+            source.drop(path)
+            before += file.size
+        if STAGING.exists():
+            STAGING.rmdir()
 
     def mount_rest(self, volumes: disk.Volumes) -> None:
         """ESP and models come after the layers, whose owners and modes a vfat could not take."""
@@ -93,18 +156,18 @@ class Install:
         self.console.step("bootloader", "GRUB for BIOS and UEFI")
         system.boot_loader(TARGET, target.path, target.sector, volumes, self.console.log)
 
-    def drop_seed(self, root: Path, node: Node, files: tuple[File, ...]) -> None:
+    def drop_seed(self, source: Source, node: Node, files: tuple[File, ...]) -> None:
         """What makes this node differ from the others."""
         self.console.step("seed", node.seed)
-        system.seed(TARGET, root, node, files)
+        system.seed(TARGET, source, node, files)
 
-    def copy_models(self, root: Path, manifest: Manifest) -> None:
+    def copy_models(self, source: Source, manifest: Manifest) -> None:
         """The model files, verified as they are copied."""
         names = dict.fromkeys(model.name.partition("/")[0] for model in manifest.models)
         self.console.step("models", ", ".join(names) or "none")
-        system.models(TARGET, root, manifest, self.console.progress)
+        system.models(TARGET, source, manifest, self.console.progress)
 
-    def finish(self, volumes: disk.Volumes, manifest: Manifest, node: Node) -> None:
+    def finish(self, source: Source, volumes: disk.Volumes, manifest: Manifest) -> None:
         """Let go of everything, and only then write the marker: a power cut before leaves no marker, and one
         after finds file systems that are clean."""
         log = self.console.log
@@ -115,20 +178,32 @@ class Install:
             disk.release(volume.path)
             disk.check_clean(volume.path)
         disk.mount(volumes.esp, ESP, log)
-        system.marker(ESP, manifest.plan)
+        system.marker(ESP, manifest.plan, self.listener.order)
         disk.unmount(ESP, log)
         disk.release(volumes.esp.path)
         disk.release(self.written)
-        payload.release(log)
+        source.release(log)
+
+    def say_installed(self, node: Node, manifest: Manifest, remark: str = "") -> Manifest:
+        """Tell the server, then the consoles. The marker is on the disk by now, so nothing is lost if it is down:
+        should it start this installer again with the same order, the marker is found."""
+        line = f"{node.name} {remark or 'is installed'}"
+        if not self.listener.installed(node.name, line):
+            self.console.step(
+                "done", "the server that ordered this does not answer; it hears of it at the next boot"
+            )
+        if remark:
+            self.console.step("done", line)
         self.console.say(f"builder-installed {node.name} {manifest.plan}")
+        return manifest
 
 
 def main(arguments: list[str]) -> int:
     """Install, then reboot or power off; on any failure say why and stay."""
     os.umask(0o022)
     console = Console(active_ttys())
-    source = Path(arguments[1]) if arguments[:1] == ["--payload"] and len(arguments) == 2 else None
-    if arguments and source is None:
+    folder = Path(arguments[1]) if arguments[:1] == ["--payload"] and len(arguments) == 2 else None
+    if arguments and folder is None:
         console.say("usage: python3 -m installer [--payload DIR]")
         return 2
     mode = facts.kernel_argument("builder.mode") or "install"
@@ -136,8 +211,9 @@ def main(arguments: list[str]) -> int:
     if mode == "rescue":
         console.say(failure.machine(console))
         shell.wait_forever(console, at_once=True)
-    install = Install(console, source)
+    install = Install(console, folder)
     try:
+        install.listener = net.listener(console)
         manifest = install.run()
     except Exception as error:
         fail(install, error)
@@ -150,6 +226,7 @@ def main(arguments: list[str]) -> int:
 def fail(install: Install, error: Exception) -> None:
     """Say what went wrong, whether a disk was touched, and what the machine is."""
     failure.say(install.console, error, install.written)
+    install.listener.failed(install.console.phase, failure.reason(error), install.written)
     install.console.say(failure.machine(install.console))
     os.sync()
 

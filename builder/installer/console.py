@@ -31,8 +31,15 @@ def active_ttys(active: Path = ACTIVE) -> tuple[Path, ...]:
     return tuple(Path("/dev") / ("tty1" if name == "tty0" else name) for name in names)
 
 
+def _nobody(*_news: object) -> None:
+    """Nobody listens."""
+
+
 class Console:
-    """Writes lines to the consoles and the log; ``phase`` is the step that a failure is reported for."""
+    """Writes lines to the consoles and the log; ``phase`` is the step that a failure is reported for.
+
+    ``on_phase`` and ``on_progress`` are told the same.
+    """
 
     def __init__(
         self,
@@ -46,12 +53,15 @@ class Console:
         self._clock = clock
         self._last = -EVERY
         self._broken: set[Path] = set()
+        self.on_phase: Callable[[str, str], None] = _nobody
+        self.on_progress: Callable[[str, int, int], None] = _nobody
         log.parent.mkdir(parents=True, exist_ok=True)
 
     def step(self, phase: str, detail: str) -> None:
         """A phase begins, or something worth a line happened in it."""
         self.phase = phase
         self.say(f"builder: {phase}: {detail}")
+        self.on_phase(phase, detail)
 
     def progress(self, done: int, total: int, what: str = "") -> None:
         """How far the phase is, in bytes; at most one line every two seconds."""
@@ -59,6 +69,7 @@ class Console:
         if now - self._last < EVERY:
             return
         self._last = now
+        self.on_progress(self.phase, done, total)
         percent = 100 * done // total if total else 100
         self.say(f"builder: {self.phase}: {percent} % of {human(total)}{' ' + what if what else ''}")
 

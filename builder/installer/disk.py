@@ -17,7 +17,18 @@ from . import commands, layout
 from .commands import Log, quiet
 from .model import Disk, InstallError
 
-PROGRAMS = ("chroot", "mkfs.ext4", "mkfs.vfat", "mount", "sfdisk", "umount", "unsquashfs", "wipefs")
+PROGRAMS = (
+    "blkid",
+    "chroot",
+    "e2fsck",
+    "mkfs.ext4",
+    "mkfs.vfat",
+    "mount",
+    "sfdisk",
+    "umount",
+    "unsquashfs",
+    "wipefs",
+)
 FILE_SYSTEMS = ("ext4", "vfat")
 
 _BLKFLSBUF = 0x1261  # linux/fs.h: drop the device's cached blocks
@@ -62,8 +73,9 @@ def _supported(fs: str) -> bool:
     return fs in Path("/proc/filesystems").read_text().split()
 
 
-def clear(disk: Disk, log: Log = quiet) -> None:
-    """Erase the signatures of the disk's partitions, then of the disk, so that nothing old is found again.
+def clear(disk: Disk, log: Log = quiet, *, kept: str = "") -> None:
+    """Erase the signatures of the disk's partitions, then of the disk, so that nothing old is found again; those
+    of the partition ``kept`` stay, and then the disk's own do.
 
     Each device is claimed first: should something have mounted one since the guard looked, the kernel
     refuses. wipefs needs --force for partition tables inside partitions, and asks nobody then.
@@ -73,14 +85,17 @@ def clear(disk: Disk, log: Log = quiet) -> None:
     for path in paths:
         release(path, seconds=10)
     for path in paths:
-        commands.run(["wipefs", "--all", "--force", path], step=f"clearing {path}", log=log)
+        if not kept or path not in (kept, disk.path):
+            commands.run(["wipefs", "--all", "--force", path], step=f"clearing {path}", log=log)
     commands.settle(log)
 
 
-def partition(path: str, plan: layout.Layout, sector: int, log: Log = quiet) -> None:
-    """Write the partition table. ``--lock`` keeps udev from probing a table that is half written."""
+def partition(path: str, plan: layout.Layout, sector: int, log: Log = quiet, *, keep: bool = False) -> None:
+    """Write the partition table. ``--lock`` keeps udev from probing a table that is half written. With ``keep``
+    nothing is erased inside the partitions: what one begins with may be wanted."""
+    wipe = "never" if keep else "always"
     commands.run(
-        ["sfdisk", "--quiet", "--lock=yes", "--wipe=always", "--wipe-partitions=always", path],
+        ["sfdisk", "--quiet", "--lock=yes", "--wipe=always", f"--wipe-partitions={wipe}", path],
         step=f"partitioning {path}",
         stdin=layout.sfdisk_script(plan, sector),
         log=log,
@@ -102,15 +117,34 @@ def partition_devices(path: str, plan: layout.Layout, log: Log = quiet) -> dict[
     return devices
 
 
-def make_file_systems(devices: dict[str, str], log: Log = quiet) -> Volumes:
-    """Make the ESP, root and models file systems, and wait until udev knows their UUIDs."""
+def make_file_systems(devices: dict[str, str], log: Log = quiet, *, keep: bool = False) -> Volumes:
+    """Make the ESP, root and models file systems, and wait until udev knows their UUIDs. With ``keep`` the models'
+    is taken as it is, if it can be repaired."""
+    models = None
+    if path := devices.get("builder-models"):
+        models = (keep_models(path, log) if keep else None) or make_models(path, log)
     volumes = Volumes(
-        esp=make_esp(devices["builder-esp"], log),
-        root=make_root(devices["builder-root"], log),
-        models=make_models(devices["builder-models"], log) if "builder-models" in devices else None,
+        esp=make_esp(devices["builder-esp"], log), root=make_root(devices["builder-root"], log), models=models
     )
     commands.settle(log)
     return volumes
+
+
+def keep_models(path: str, log: Log = quiet) -> Volume | None:
+    """The file system that is on ``path`` already; None if it is none of ours, or beyond repair.
+
+    e2fsck exits 1 when it has mended something, which is well (e2fsck(8)).
+    """
+    with suppress(InstallError):
+        commands.run(["e2fsck", "-f", "-p", path], step=f"mending {path}", log=log)
+    try:
+        commands.run(["e2fsck", "-f", "-n", path], step=f"checking {path}", log=log)
+        argv = ["blkid", "--probe", "--output", "value", "--match-tag", "UUID", path]
+        uuid = commands.run(argv, step=f"reading the UUID of {path}", log=log).strip()
+    except InstallError as error:
+        log(f"{path} is made anew: {error.reason}")
+        return None
+    return Volume(path, uuid) if uuid else None
 
 
 def make_esp(path: str, log: Log = quiet) -> Volume:

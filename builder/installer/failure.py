@@ -12,17 +12,20 @@ from .model import Disk, InstallError, Machine
 
 def say(console: Console, error: Exception, touched: str = "") -> None:
     """``builder-failed PHASE: reason`` with its details; ``touched`` is the disk that is no longer what it was."""
-    if isinstance(error, InstallError):
-        reason, details = error.reason, error.details
-    else:
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-        details = _trace(error)
+    details = error.details if isinstance(error, InstallError) else _trace(error)
     suffix = f" (the disk {touched} was already being written)" if touched else ""
-    console.say(f"builder-failed {console.phase}: {reason}{suffix}")
+    console.say(f"builder-failed {console.phase}: {reason(error)}{suffix}")
     for line in details:
         console.say(f"  | {line}")
     if not touched:
         console.say("Nothing was written to any disk.")
+
+
+def reason(error: Exception) -> str:
+    """Why, on one line."""
+    if isinstance(error, InstallError):
+        return error.reason
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def machine(console: Console) -> str:

@@ -13,7 +13,8 @@ disk does; the numbers stay as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from .guard import PARTITIONS
 from .model import InstallError, Storage, human
@@ -40,6 +41,19 @@ class Partition:
     start: int
     size: int
     fs: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A models partition that is there already: its device, and where it lies, in bytes."""
+
+    path: str
+    start: int
+    size: int
+
+
+Starts = Callable[[str], "int | None"]
+"""Returns where the partition of that kernel name begins, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,41 @@ def plan(storage: Storage, disk_size: int, layer_bytes: int, model_sizes: tuple[
         partitions.append(Partition(number, name, start, size, fs))
         start += size
     return Layout(tuple(partitions))
+
+
+def around(
+    kept: Kept, storage: Storage, disk_size: int, layer_bytes: int, model_sizes: tuple[int, ...] = ()
+) -> Layout | str:
+    """The layout with the models partition left where it is, or why that cannot be.
+
+    It stays when the spec as it is now would begin it at the same place, and it is large enough. Raises
+    InstallError as :func:`plan` does.
+    """
+    fresh = plan(storage, disk_size, layer_bytes, model_sizes).get(PARTITIONS[3])
+    if fresh is None:
+        return "the spec wants no models partition"
+    least = models_need(model_sizes)
+    if kept.size < least:
+        return f"it has {human(kept.size)}, and the models need {human(least)}"
+    if kept.size % MIB or kept.start != fresh.start:
+        return "it does not lie where the spec as it is now would put it"
+    if storage.models is None:
+        return plan(storage, kept.start + kept.size + MIB, layer_bytes, model_sizes)
+    if storage.root is not None and kept.size > storage.models:
+        last = kept.start + kept.size + MIB
+        if last > disk_size:
+            return "it is larger than what the disk has left"
+    return plan(replace(storage, models=kept.size), disk_size, layer_bytes, model_sizes)
+
+
+def require_room(plan: Layout, layer_bytes: int, beside: int) -> None:
+    """Raises InstallError if root does not hold the layers, unpacked, and ``beside`` bytes of packed ones."""
+    root, least = plan.get(PARTITIONS[2]), root_need(layer_bytes) + beside
+    if beside and root is not None and root.size < least:
+        raise InstallError(
+            f"root is {human(root.size)}, and the layers need {human(least)} while they are unpacked: the machine "
+            "has not the memory to hold them"
+        )
 
 
 def sfdisk_script(layout: Layout, sector: int = 512) -> str:

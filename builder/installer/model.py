@@ -143,6 +143,7 @@ class Model:
 class Storage:
     """Sizes of the partitions. ``None`` is the rest of the disk; ``models`` 0 is no such partition.
 
+    ``keep`` is the wish that a models partition of an earlier install stays.
     ``besides``: what else of the disk subiquity needs, for encryption and LVM; nothing with the direct installer.
     """
 
@@ -150,6 +151,7 @@ class Storage:
     root: int | None
     models: int | None
     besides: int = 0
+    keep: bool = False
 
 
 @dataclass(frozen=True)

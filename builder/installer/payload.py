@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DIGEST = Path("/etc/builder/manifest.sha256")
 MOUNTPOINT = Path("/run/builder/medium")
+NOWHERE = Path("/nonexistent")  # the folder of a payload that lies on a server
 FORMAT = 1
 CHUNK = 1 << 20
 # Only file systems that a read-only mount leaves alone: mounting ext4 read-only still replays its journal,
@@ -148,7 +149,8 @@ def _require_places(names: list[str]) -> None:
 
 
 def _storage(raw: Mapping[str, Any]) -> Storage:
-    return Storage(raw["esp"], raw["root"], raw["models"], raw.get("besides", 0))
+    # What a medium that was made before does not say is not asked for.
+    return Storage(raw["esp"], raw["root"], raw["models"], raw.get("besides", 0), raw.get("keep", False) is True)
 
 
 def _node(raw: Mapping[str, Any]) -> Node:

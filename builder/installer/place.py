@@ -22,6 +22,7 @@ from pathlib import Path
 from . import commands, disk, facts, failure, payload, pick, system
 from .console import Console, active_ttys
 from .model import InstallError, Manifest, Node
+from .source import Medium
 
 # What subiquity and curtin leave beside the layers' files, as globs below the node's root, and what the layers
 # bring for them alone. A node of ours has its seed instead, takes its network from there, and has cloud-init look
@@ -29,7 +30,9 @@ from .model import InstallError, Manifest, Node
 # models/network.py (render), subiquitycore/models/network.py; their curtin, commands/apt_config.py
 # (apply_preserve_sources_list) and net/__init__.py.
 NOT_OURS = (
-    "etc/apt/sources.list.d/cdrom.sources",  # ours (overlays/subiquity)
+    # Ours, for the installer alone (overlays/subiquity).
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/cdrom.sources",
     "etc/cloud/clean.d/99-installer",
     "etc/cloud/cloud-init.disabled",
     "etc/cloud/cloud.cfg.d/20-disable-cc-dpkg-grub.cfg",
@@ -63,7 +66,7 @@ def place(console: Console, target: Path) -> tuple[Manifest, Node]:
     """Finish the node below ``target``, the marker last. Raises InstallError at the first thing that is wrong."""
     picked = read_picked()
     found = payload.load(pick.PAYLOAD, payload.argued_digest())
-    manifest, root = found.manifest, found.root
+    manifest, source = found.manifest, Medium(found.root)
     node = next((node for node in manifest.nodes if node.name == picked.node), None)
     if node is None:
         raise InstallError(f"the picker chose {picked.node}, which is no node of this medium")
@@ -71,12 +74,12 @@ def place(console: Console, target: Path) -> tuple[Manifest, Node]:
     require_on(picked.disk, target)
     require_hooked(target)
     take_away(target)
-    system.identity(target, root, node)
+    system.identity(target, source, node)
     system.boot_loader(target, picked.disk, picked.sector, volumes, console.log)
-    system.seed(target, root, node, payload.used_by(manifest, node))
+    system.seed(target, source, node, payload.used_by(manifest, node))
     with writable(target / system.MODELS, console):
         console.step("place", f"{len(manifest.models)} model files")
-        system.models(target, root, manifest, console.progress)
+        system.models(target, source, manifest, console.progress)
     system.keep_log(target, console.log_path)
     # A power cut before this leaves no marker, and one after it finds all that was written.
     os.sync()

@@ -8,39 +8,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import commands, disk
+from . import commands, disk, keep
 from .commands import Log, quiet
 from .model import File, InstallError, Manifest, Node
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .source import Source
 
 Progress = Callable[[int, int], None]
 
 MODELS = "srv/models"
 SEED = "var/lib/cloud/seed/nocloud"
-CHUNK = 1 << 20
+MARKERS = "EFI/builder"
 FSTAB_HEAD = "# Written by the installer of cluster-image-builder.\n"
 
 
-def unpack(layers: tuple[Path, ...], target: Path, progress: Progress, log: Log = quiet) -> None:
-    """Unpack the layers over one another, lowest first.
+def unpack(layer: Path, target: Path, progress: Progress, log: Log = quiet) -> None:
+    """Unpack a layer over those below it.
 
     ``progress`` gets compressed bytes read and in all, taken from /proc/PID/io: unsquashfs shows its own
     progress to terminals only. -da and -fr bound its queues (MiB), so small machines can be installed.
     """
-    sizes = [layer.stat().st_size for layer in layers]
-    for index, layer in enumerate(layers):
-        before = sum(sizes[:index])
-        limit = sizes[index]
+    size = layer.stat().st_size
 
-        def poll(pid: int, before: int = before, limit: int = limit) -> None:
-            progress(before + min(bytes_read(pid), limit), sum(sizes))
+    def poll(pid: int) -> None:
+        progress(min(bytes_read(pid), size), size)
 
-        options = ["-no-progress", "-force", "-da", "64", "-fr", "64", "-dest", str(target)]
-        commands.run(
-            ["unsquashfs", *options, str(layer)],
-            step=f"unpacking {layer.name}",
-            log=log,
-            poll=poll,
-        )
+    options = ["-no-progress", "-force", "-da", "64", "-fr", "64", "-dest", str(target)]
+    commands.run(["unsquashfs", *options, str(layer)], step=f"unpacking {layer.name}", log=log, poll=poll)
 
 
 def bytes_read(pid: int) -> int:
@@ -82,14 +80,13 @@ def tables(target: Path, volumes: disk.Volumes) -> None:
     write(target / "etc/fstab", fstab(volumes), 0o644)
 
 
-def identity(target: Path, payload: Path, node: Node) -> None:
+def identity(target: Path, source: Source, node: Node) -> None:
     """The node's name, and the manifest that tells what the node was made from."""
     write(target / "etc/builder/node", node.name + "\n", 0o644)
-    manifest = (payload / "manifest.json").read_text(encoding="utf-8")
-    write(target / "usr/share/builder/manifest.json", manifest, 0o644)
+    write(target / "usr/share/builder/manifest.json", source.manifest().decode(), 0o644)
 
 
-def seed(target: Path, payload: Path, node: Node, files: tuple[File, ...]) -> None:
+def seed(target: Path, source: Source, node: Node, files: tuple[File, ...]) -> None:
     """Drop the NoCloud seed: the files of the manifest, not what else may lie in the folder. Root only, since
     it holds the password's hash."""
     folder = target / SEED
@@ -97,11 +94,12 @@ def seed(target: Path, payload: Path, node: Node, files: tuple[File, ...]) -> No
     folder.chmod(0o700)
     for file in files:
         if file.path.startswith(node.seed + "/"):
-            copy(payload / file.path, folder / file.path.rpartition("/")[2], file, mode=0o600)
+            source.copy(file, folder / file.path.rpartition("/")[2], mode=0o600)
 
 
-def models(target: Path, payload: Path, manifest: Manifest, progress: Progress) -> None:
-    """Copy the models, with the folders they lie in, and write SHA256SUMS.
+def models(target: Path, source: Source, manifest: Manifest, progress: Progress) -> None:
+    """Bring the models, with the folders they lie in, and write SHA256SUMS. What is there already and whole, in
+    a models partition that was kept, is not brought again; what is not of this manifest goes.
 
     The digest is taken while copying, and each file is fsynced: this proves that what was written is what was
     built, which catches a stick that reads differently the second time. Reading the copy back here would
@@ -114,14 +112,16 @@ def models(target: Path, payload: Path, manifest: Manifest, progress: Progress) 
     folder.chmod(0o755)
     total = sum(manifest.model_sizes)
     done = 0
+    kept = keep.sort_out(folder, manifest, progress)
     for model in manifest.models:
         file = manifest.file(model.path)
 
         def copied(now: int, before: int = done) -> None:
             progress(before + now, total)
 
-        _folders(folder, model.name)
-        copy(payload / model.path, folder / model.name, file, copied)
+        if model.name not in kept:
+            _folders(folder, model.name)
+            source.copy(file, folder / model.name, copied)
         done += file.size
     sums = "".join(f"{manifest.file(model.path).sha256}  {model.name}\n" for model in manifest.models)
     write(folder / "SHA256SUMS", sums, 0o444)
@@ -136,31 +136,24 @@ def _folders(top: Path, name: str) -> None:
         folder.chmod(0o755)
 
 
-def copy(
-    source: Path, target: Path, file: File, progress: Callable[[int], None] | None = None, mode: int = 0o444
-) -> None:
-    """Copy one file, hashing what is written, and fsync it.
-
-    Raises InstallError if it is not what the manifest says.
-    """
+def write_parts(
+    chunks: Iterable[bytes], target: Path, progress: Callable[[int], None] | None = None, mode: int = 0o444
+) -> str:
+    """Write a file from its parts, hashing what is written, and fsync it. Returns the sha256. Raises OSError."""
     hasher = hashlib.sha256()
     done = 0
-    try:
-        with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
-            while chunk := reader.read(CHUNK):
-                view = memoryview(chunk)
-                while view:
-                    view = view[writer.write(view) :]
-                hasher.update(chunk)
-                done += len(chunk)
-                if progress:
-                    progress(done)
-            os.fchmod(writer.fileno(), mode)
-            os.fsync(writer.fileno())
-    except OSError as error:
-        raise InstallError(f"copying {target.name}: {error.strerror}") from error
-    if hasher.hexdigest() != file.sha256:
-        raise InstallError(f"{file.path} read differently while it was copied: the medium is failing")
+    with target.open("wb", buffering=0) as writer:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[writer.write(view) :]
+            hasher.update(chunk)
+            done += len(chunk)
+            if progress:
+                progress(done)
+        os.fchmod(writer.fileno(), mode)
+        os.fsync(writer.fileno())
+    return hasher.hexdigest()
 
 
 def boot_loader(target: Path, device: str, sector: int, volumes: disk.Volumes, log: Log = quiet) -> None:
@@ -229,9 +222,17 @@ def keep_log(target: Path, log_path: Path) -> None:
     copied.chmod(0o640)
 
 
-def marker(esp: Path, plan: str) -> None:
-    """The sign that the install is complete: the medium's menu boots the disk when it finds it."""
-    write(esp / "EFI/builder" / plan, "", 0o644)
+def marker(esp: Path, plan: str, order: str = "") -> None:
+    """The sign that the install is complete: the medium's menu boots the disk when it finds it. ``order`` is the
+    one order to install that was carried out, if there was one: it is never carried out twice."""
+    if order:
+        write(esp / MARKERS / f"order-{order}", "", 0o644)
+    write(esp / MARKERS / plan, "", 0o644)
+
+
+def carried_out(esp: Path, order: str) -> bool:
+    """Whether the install that ``order`` asked for is complete on this ESP."""
+    return (esp / MARKERS / f"order-{order}").exists()
 
 
 def write(path: Path, text: str, mode: int) -> None:

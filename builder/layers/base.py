@@ -12,6 +12,7 @@ from builder import apt, console, render
 from builder.cache import Cache
 from builder.errors import BuilderError
 from builder.files import need_room
+from builder.gpu import packages as gpu_packages
 from builder.layers import squashfs
 from builder.plan import Plan
 from builder.run import pipe
@@ -52,13 +53,16 @@ def make(plan: Plan, packages: Mapping[str, Path], cache: Cache) -> Path:
             archive = work / "archive"
             archive.mkdir()
             apt.repository(archive, locked, packages, codename=plan.target.codename)
-            overlay_tar(render.overlay("base", {}), work / "overlay.tar", plan.epoch)
+            overlay_tar(plan.base_files, work / "overlay.tar", plan.epoch)
             asked = set(plan.lock.asks["packages"])
             automatic = sorted(package.name for package in locked if package.name not in asked)
             (work / "automatic").write_text("\n".join(automatic))
+            names = [package.name for package in locked]
+            held = packages_held(plan)
+            (work / "held").write_text("\n".join(held))
             mode = "root" if os.geteuid() == 0 else "unshare"
             pipe(
-                argv(plan.target.codename, [package.name for package in locked], work, mode=mode),
+                argv(plan.target.codename, names, work, mode=mode, holds=bool(held)),
                 squashfs.from_tar(part / plan.base.file),
                 step="the base layer",
                 env={**squashfs.environment(plan.epoch), "TMPDIR": str(work)},
@@ -67,15 +71,23 @@ def make(plan: Plan, packages: Mapping[str, Path], cache: Cache) -> Path:
     return layer
 
 
-def argv(codename: str, names: Sequence[str], work: Path, *, mode: str) -> list[str | Path]:
+def packages_held(plan: Plan) -> tuple[str, ...]:
+    """What no upgrade may touch: kernel and driver, where there is a driver, as one needs the other."""
+    assert plan.lock is not None
+    return gpu_packages.held(package.name for package in plan.lock.packages) if plan.cluster.gpu else ()
+
+
+def argv(codename: str, names: Sequence[str], work: Path, *, mode: str, holds: bool = False) -> list[str | Path]:
     """The whole mmdebstrap command line. Pure. ``mode`` is "root", or "unshare" for a plain user.
 
-    ``work`` holds ``archive/``, ``overlay.tar`` and ``automatic`` (the names that only came as dependencies).
+    ``work`` holds ``archive/``, ``overlay.tar``, ``automatic`` (the names that only came as dependencies) and, if
+    something ``holds``, ``held``.
     """
     hooks = [
         f"--essential-hook=tar-in {work}/overlay.tar /",
         f"--customize-hook=upload {work}/automatic /tmp/automatic",
         '--customize-hook=chroot "$1" xargs -a /tmp/automatic apt-mark auto >/dev/null && rm "$1/tmp/automatic"',
+        *(_hold(work) if holds else ()),
         # A fixed hash where a fresh one would differ in every build; "*" lets nobody in by password.
         """--customize-hook=echo 'root:*' | chroot "$1" chpasswd -e""",
         '--customize-hook=cd "$1" && rm -rf ' + " ".join(_LEFTOVERS) + " && : >etc/machine-id",
@@ -95,6 +107,13 @@ def argv(codename: str, names: Sequence[str], work: Path, *, mode: str) -> list[
         "-",
         f"deb [trusted=yes] copy:{work}/archive ./",
     ]
+
+
+def _hold(work: Path) -> tuple[str, ...]:
+    return (
+        f"--customize-hook=upload {work}/held /tmp/held",
+        '--customize-hook=chroot "$1" xargs -a /tmp/held apt-mark hold >/dev/null && rm "$1/tmp/held"',
+    )
 
 
 def overlay_tar(files: Sequence[render.File], target: Path, epoch: int) -> None:

@@ -3,6 +3,7 @@
     vmlinuz, initramfs.img   the node's kernel and initramfs, with the installer appended
     bios.img                 GRUB for BIOS, for El Torito; hybrid.img its master boot record for sticks
     shim.efi, grub.efi, mm.efi   the distribution's signed boot chain for UEFI, Secure Boot included
+    grubnet.efi, grub.pxe        GRUB for the network: signed, after shim, and for BIOS
 
 Made once per base layer and installer, so that a change to the spec does not make it again.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +29,24 @@ GRUB_BIOS_MODULES = (
     *("part_msdos", "regexp", "search", "search_fs_file", "serial", "sleep", "terminal", "test"),
 )
 
-_FROM_BASE: Mapping[str, str] = {
-    "vmlinuz": "boot/vmlinuz-*",
-    "initrd.img": "boot/initrd.img-*",
-    "hybrid.img": "usr/lib/grub/i386-pc/boot_hybrid.img",
-    "shim.efi": "usr/lib/shim/shimx64.efi.signed",
+# What is beyond a disc's GRUB, and what of it the network has no use for.
+GRUB_PXE_MODULES = (
+    *("biosdisk", "chain", "configfile", "echo", "http", "linux", "ls", "net", "normal", "pxe", "regexp"),
+    *("serial", "sleep", "smbios", "terminal", "test", "tftp"),
+)
+
+# Name in the kit → where it is, as globs; of several the first that is there.
+_FROM_BASE: Mapping[str, tuple[str, ...]] = {
+    "vmlinuz": ("boot/vmlinuz-*",),
+    "initrd.img": ("boot/initrd.img-*",),
+    "hybrid.img": ("usr/lib/grub/i386-pc/boot_hybrid.img",),
+    # Ubuntu ships the newest and the one before it, and a link to either.
+    "shim.efi": ("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
     # gcdx64, not grubx64: its prefix is /boot/grub of the medium, the other's is /EFI/debian of a disk.
-    "grub.efi": "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
-    "mm.efi": "usr/lib/shim/mmx64.efi.signed",
+    "grub.efi": ("usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",),
+    # Signed on Ubuntu, too, where the name does not say so; on Debian what has that name is not.
+    "mm.efi": ("usr/lib/shim/mmx64.efi.signed", "usr/lib/shim/mmx64.efi"),
+    "grubnet.efi": ("usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",),
 }
 
 
@@ -68,9 +79,10 @@ def make(plan: Plan, base: Path, cache: Cache) -> BootKit:
         return kit
     with console.step("boot kit: kernel, installer, GRUB, shim"), cache.make("bootkit", key) as part:
         root = sandbox.tree(base, plan.base.digest, cache)
-        for name, pattern in _FROM_BASE.items():
-            shutil.copyfile(_only(root, pattern), part / name)
+        for name, path in parts(root).items():
+            shutil.copyfile(path, part / name)
         _grub_for_bios(root, part)
+        _grub_for_pxe(root, part)
         _installer(root, part, plan.epoch, overlay, assemble)
     return kit
 
@@ -80,11 +92,19 @@ def early_menu() -> str:
     return render.text("templates/grub-early.cfg", {})
 
 
-def _only(root: Path, pattern: str) -> Path:
-    found = sorted(root.glob(pattern))
+def parts(root: Path) -> dict[str, Path]:
+    """Name in the kit → file of an unpacked base layer. Raises BuilderError if one is missing, or there twice."""
+    return {name: _only(root, patterns) for name, patterns in _FROM_BASE.items()}
+
+
+def _only(root: Path, patterns: Sequence[str]) -> Path:
+    # A link of an alternative is absolute, and would lead to this machine's file.
+    listed = ([path for path in sorted(root.glob(pattern)) if not path.is_symlink()] for pattern in patterns)
+    found = next(filter(None, listed), [])
     if len(found) != 1:
         raise BuilderError(
-            f"the base layer has {len(found)} files {pattern}, one was expected: {[path.name for path in found]}",
+            f"the base layer has {len(found)} files {' or '.join(patterns)}, one was expected: "
+            f"{[path.name for path in found]}",
             hint="a second kernel among distribution.packages, perhaps",
         )
     return found[0]
@@ -97,6 +117,15 @@ def _grub_for_bios(root: Path, part: Path) -> None:
         *("--config", "/mnt/kit/early.cfg", "--output", "/mnt/kit/bios.img", *GRUB_BIOS_MODULES),
     ]
     sandbox.inside(root, argv, step="making GRUB for BIOS", binds={"kit": part})
+
+
+def _grub_for_pxe(root: Path, part: Path) -> None:
+    """The same prefix as the signed one's: one menu for both."""
+    argv = [
+        *("grub-mkimage", "--format", "i386-pc-pxe", "--prefix", "/grub"),
+        *("--output", "/mnt/kit/grub.pxe", *GRUB_PXE_MODULES),
+    ]
+    sandbox.inside(root, argv, step="making GRUB for BIOS over the network", binds={"kit": part})
 
 
 def _installer(root: Path, part: Path, epoch: int, overlay: tuple[render.File, ...], assemble: Path) -> None:
@@ -127,14 +156,20 @@ def _tree(top: Path) -> Iterator[render.File]:
 
 
 def initramfs(kit: BootKit, manifest_sha256: str, target: Path, epoch: int) -> None:
-    """Write one initramfs: the node's, the installer, and the digest of the only manifest it will accept.
+    """Write one initramfs: the node's, the installer, and the digest of the only manifest it will accept."""
+    pin = render.File("/etc/builder/manifest.sha256", 0o644, f"{manifest_sha256}\n".encode())
+    _write(kit, pin, target, epoch)
 
-    Linux unpacks archives that follow one another, each starting at a multiple of 4 bytes.
-    """
-    pin = cpio.archive(
-        [render.File("/etc/builder/manifest.sha256", 0o644, f"{manifest_sha256}\n".encode())], epoch
-    )
+
+def network_initramfs(kit: BootKit, public_key: bytes, target: Path, epoch: int) -> None:
+    """The same for a boot over the network: with the key that a manifest must be signed with."""
+    _write(kit, render.File("/etc/builder/manifest.pub", 0o644, public_key), target, epoch)
+
+
+def _write(kit: BootKit, pin: render.File, target: Path, epoch: int) -> None:
+    """Linux unpacks archives that follow one another, each starting at a multiple of 4 bytes."""
+    archive = cpio.archive([pin], epoch)
     with target.open("wb") as out:
-        for content in (kit["initrd.img"].read_bytes(), kit["installer.cpio.zst"].read_bytes(), pin):
+        for content in (kit["initrd.img"].read_bytes(), kit["installer.cpio.zst"].read_bytes(), archive):
             out.write(content)
             out.write(b"\0" * (-len(content) % 4))

@@ -53,6 +53,11 @@ def installer_fits(cluster: Cluster) -> Iterator[Finding]:
             message = f"subiquity installs Ubuntu, and the nodes are to run {cluster.distribution.name}"
             hint = "write distribution.name: ubuntu, or installer: direct"
             yield Finding(installer, message, hint, (("distribution", "name"),))
+        if cluster.storage.models.keep:
+            message = "subiquity makes the models partition anew"
+            yield Finding(
+                ("storage", "models", "keep"), message, "leave it out, or write installer: direct", (installer,)
+            )
         return
     hint = "write media.installer: subiquity, or leave it out"
     wishes: tuple[tuple[bool, Keys, str], ...] = (
@@ -179,13 +184,13 @@ def disks_are_one_machines(cluster: Cluster) -> Iterator[Finding]:
 
 def partitions_fit(cluster: Cluster) -> Iterator[Finding]:
     storage = cluster.storage
-    if storage.root == "rest" and storage.models == "rest":
+    if storage.root == "rest" and storage.models.size == "rest":
         message = "root and models cannot both take the rest of the disk"
         hint = "give one of them a size; root is rest unless it has one"
         yield Finding(("storage", "models"), message, hint, (("storage", "root"),))
     if isinstance(storage.root, int) and storage.root < MIN_ROOT:
         yield Finding(("storage", "root"), f"a node needs at least {format_size(MIN_ROOT)}")
-    least = sum(size for size in (storage.root, storage.models) if isinstance(size, int))
+    least = sum(size for size in (storage.root, storage.models.size) if isinstance(size, int))
     wishes: list[tuple[Keys, Disk | None]] = [(("storage", "disk"), storage.disk)]
     wishes += [(("nodes", i, "disk"), node.disk) for i, node in enumerate(cluster.nodes)]
     for path, disk in wishes:

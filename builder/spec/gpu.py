@@ -20,9 +20,11 @@ class Mok(Section):
     )
     certificate: t.LocalPath = Field(
         description="File with its certificate (PEM), relative to the spec. Each node has it at "
-        "`/usr/share/builder/mok.der`, for `mokutil --import`.",
+        "`/usr/share/builder/mok.pem`; [gpu.md](gpu.md#secure-boot) says how a machine learns of it.",
         examples=["secrets/mok.pem"],
     )
+    # The certificate, read by the loader; no key of a spec, and in no dump.
+    pem: bytes | None = Field(None, exclude=True, repr=False)
 
 
 class Patch(Section):
@@ -53,6 +55,8 @@ class Repository(Section):
         description="The key's fingerprint, as NVIDIA publishes it. A file with another key is refused.",
         examples=["0123456789ABCDEF0123456789ABCDEF01234567"],
     )
+    # What the key's file holds, read by the loader; no key of a spec, and in no dump.
+    keyring: bytes | None = Field(None, exclude=True, repr=False)
 
 
 class Gpu(Section):

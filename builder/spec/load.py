@@ -70,7 +70,7 @@ def _with(cluster: Cluster, found: local.Local) -> Cluster:
     if storage.luks is not None:
         luks = storage.luks.model_copy(update={"passphrase": found.passphrase})
         storage = storage.model_copy(update={"luks": luks})
-    return cluster.model_copy(update={"access": access, "storage": storage})
+    return cluster.model_copy(update={"access": access, "storage": storage, "gpu": found.gpu})
 
 
 def _in_doubt(finding: Finding, bad: set[Keys]) -> bool:

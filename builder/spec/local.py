@@ -10,7 +10,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from builder.spec import gpufiles
 from builder.spec.finding import Finding, Keys
+from builder.spec.gpu import Gpu
 from builder.spec.model import Cluster
 from builder.spec.sizes import RuleError, format_size
 from builder.spec.sshkeys import TYPES, is_private, public_key
@@ -23,10 +25,11 @@ _TYPED = "use what every keyboard has: letters, digits, blanks and signs of ASCI
 
 @dataclass(frozen=True)
 class Local:
-    """What the files held: all public keys of the cluster, and the disks' passphrase; and what is wrong."""
+    """What the files held: all public keys, the disks' passphrase, the GPUs' certificate; and what is wrong."""
 
     keys: tuple[str, ...]
     passphrase: SecretStr | None
+    gpu: Gpu | None
     findings: tuple[Finding, ...]
 
 
@@ -58,7 +61,8 @@ def resolve(cluster: Cluster, base: Path) -> Local:
     for index, image in enumerate(cluster.images):
         if image and image.path:
             findings += _file(image.path, base, ("images", index, "path"), "name one archive")[0]
-    return Local(tuple(keys), passphrase, (*findings, *_models(cluster, base)))
+    gpu, wrong = gpufiles.resolve(cluster.gpu, base)
+    return Local(tuple(keys), passphrase, gpu, (*findings, *_models(cluster, base), *wrong))
 
 
 def _plain(name: str, base: Path) -> Path:
@@ -148,7 +152,7 @@ def _models(cluster: Cluster, base: Path) -> Iterator[Finding]:
             findings, size = _file(model.path, base, where, "name one file; give each its own item")
             yield from findings
             total += size
-    room = cluster.storage.models
+    room = cluster.storage.models.size
     if isinstance(room, int) and total > room:
         needed = format_size(-(-total // (1 << 20)) << 20)
         yield Finding(

@@ -118,6 +118,11 @@ class Match(Section):
     )
 
 
+def _kind_of_models(_text: str) -> str:
+    """Which key of ``storage.models`` a single value is the value of."""
+    return "size"
+
+
 class Disk(Section):
     """Which disk a node is installed to. The medium itself is never taken; if in doubt nothing is written."""
 
@@ -191,6 +196,26 @@ class Luks(Section):
     passphrase: SecretStr | None = Field(None, exclude=True, repr=False)
 
 
+class ModelsPartition(Section):
+    """The partition that the models lie on. A single value stands for `size`."""
+
+    short = _kind_of_models
+
+    size: t.ModelsSize = Field(
+        "fit",
+        description="Its size: `fit` is as large as the models need (and no partition when there are none), "
+        "`rest` is what root leaves.",
+        examples=["fit", "100G", "rest"],
+    )
+    keep: bool = Field(
+        False,
+        description="Whether a reinstall keeps it, and brings only the files that are missing or no longer right. "
+        "It is made anew when the spec would put it elsewhere, or it is too small, so give it a size. With the "
+        "direct installer only.",
+        examples=[True],
+    )
+
+
 class Storage(Section):
     """Disk and partitions, for nodes that do not say otherwise."""
 
@@ -200,11 +225,10 @@ class Storage(Section):
         description="Size of the root partition; `rest`: what the others leave.",
         examples=["40G", "rest"],
     )
-    models: t.ModelsSize = Field(
-        "fit",
-        description="Size of the models partition: `fit` is as large as the models need (and no partition "
-        "when there are none), `rest` is what root leaves. A reinstall may keep this partition.",
-        examples=["fit", "100G", "rest"],
+    models: ModelsPartition = Field(
+        ModelsPartition(),
+        description="The partition that the models lie on: its size, or a group.",
+        examples=["fit", "100G", "rest", {"size": "100G", "keep": True}],
     )
     layout: Literal["direct", "lvm"] = Field(
         "direct",

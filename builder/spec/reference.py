@@ -123,6 +123,8 @@ def _type(slot: Slot, path: str) -> str:
         if slot.section.short and slot.section.choice:
             *words, last = slot.section.choice.keys
             word = f"{', '.join(words)} or {last}, or {word}"
+        elif slot.section.short:
+            word = f"{WORDS[next(iter(slots(slot.section).values())).rule]}, or {word}"
     elif slot.choices:
         word = " or ".join(f"`{choice}`" for choice in slot.choices)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.engines import ENGINES
-from builder.spec import model
+from builder.spec import gpu, model
 from builder.spec.model import Cluster
 from builder.spec.section import Section
 from builder.spec.slots import slots
@@ -18,7 +18,7 @@ def schema() -> dict[str, Any]:
     made = Cluster.model_json_schema(by_alias=True)
     definitions: dict[str, dict[str, Any]] = made.pop("$defs")
     for name, definition in definitions.items():
-        section = getattr(model, name, None)
+        section = getattr(model, name, None) or getattr(gpu, name, None)
         if isinstance(section, type) and issubclass(section, Section) and section.choice:
             word = "oneOf" if section.choice.exactly else "anyOf"
             definition[word] = [{"required": [key]} for key in section.choice.keys]
@@ -48,7 +48,10 @@ def _as_written(definition: dict[str, Any], section: type[Section]) -> None:
             del definition["properties"][name]
     for key, slot in slots(section).items():
         if slot.section and slot.section.short:
-            definition["properties"][key]["anyOf"].insert(0, {"type": "string", "minLength": 1})
+            group = definition["properties"][key]
+            if "anyOf" not in group:  # it is never null, so it is the group alone
+                group["anyOf"] = [{"$ref": group.pop("$ref")}]
+            group["anyOf"].insert(0, {"type": "string", "minLength": 1})
 
 
 def _combinations(definition: dict[str, Any], section: type[Section]) -> None:

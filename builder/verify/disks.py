@@ -181,15 +181,30 @@ def ext_partitions(disk: Path) -> tuple[Partition, ...]:
         )
 
 
+def holder_partitions(disk: Path) -> tuple[tuple[Partition, str], ...]:
+    """Those that hold others: (partition, LVM or LUKS). Raises StepFailed as :func:`partitions`."""
+    found = []
+    with disk.open("rb") as file:
+        for one in partitions(disk):
+            head = os.pread(file.fileno(), 4 * _SECTOR, one.offset)
+            # LVM's label is in one of the first four sectors (lib/label/label.h), LUKS's magic in the first bytes.
+            if any(head[at : at + 8] == b"LABELONE" for at in range(0, len(head), _SECTOR)):
+                found.append((one, "LVM"))
+            elif head[:6] == b"LUKS\xba\xbe":
+                found.append((one, "LUKS"))
+    return tuple(found)
+
+
 def check_clean(disk: Path) -> str:
     """Every ext file system on ``disk`` was unmounted: no journal to replay. Returns what dumpe2fs said.
 
-    An install whose disk still has ``needs_recovery`` was cut off before its last writes. Raises StepFailed.
+    An install whose disk still has ``needs_recovery`` was cut off before its last writes. What LVM or LUKS holds
+    is not looked into, and said to be so. Raises StepFailed.
     """
-    found = ext_partitions(disk)
-    if not found:
+    found, holders = ext_partitions(disk), holder_partitions(disk)
+    if not found and not holders:
         raise StepFailed(f"{disk.name} has no ext4 file system after the install")
-    evidence = []
+    evidence = [f"partition {one.number} ({one.name}): {kind}, not looked into" for one, kind in holders]
     for one in found:
         said = run(["dumpe2fs", "-h", f"{disk}?offset={one.offset}"], step="reading a superblock", check=False)
         wanted = ("Filesystem features:", "Filesystem state:", "Filesystem volume name:")

@@ -48,11 +48,23 @@ class Cable:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A tap device of a network namespace, both made by ``ip``; QEMU then runs inside that namespace."""
+
+    device: str
+    namespace: str
+
+
+@dataclass(frozen=True)
 class Nic:
-    """One virtio network card, alone on a user-mode network or cabled into a virtual LAN."""
+    """One virtio network card, alone on a user-mode network, cabled into a virtual LAN, or at a tap device.
+
+    With a ``bootindex`` the firmware boots from it: QEMU's iPXE for BIOS, its own for UEFI.
+    """
 
     mac: str
-    network: UserNetwork | Cable
+    network: UserNetwork | Cable | Tap
+    bootindex: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class Machine:
     """All that decides the command line. ``accel`` and ``cpu`` are QEMU's; ``memory`` is in MiB.
 
     ``credentials`` are systemd system credentials (name, content), handed over as SMBIOS type 11 strings.
+    ``settings`` are the firmware's own (name, value), such as OVMF's below ``opt/org.tianocore``.
     """
 
     name: str
@@ -95,6 +108,7 @@ class Machine:
     uuid: str | None = None
     system_serial: str | None = None
     credentials: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    settings: tuple[tuple[str, str], ...] = ()
     reboot: bool = False
     debug_exit: bool = False
 
@@ -106,6 +120,8 @@ def qemu_argv(machine: Machine) -> list[str]:
 
 
 def _parts(machine: Machine) -> Iterator[list[str]]:
+    if machine.nic is not None and isinstance(machine.nic.network, Tap):
+        yield ["ip", "netns", "exec", machine.nic.network.namespace]
     yield [QEMU, "-name", machine.name, "-nodefaults", "-no-user-config"]
     yield ["-machine", "q35,smm=on" if machine.firmware == "secure-boot" else "q35"]
     yield ["-accel", machine.accel, "-cpu", machine.cpu, "-smp", str(machine.cpus), "-m", str(machine.memory)]
@@ -115,9 +131,10 @@ def _parts(machine: Machine) -> Iterator[list[str]]:
     yield from _consoles(machine)
     yield ["-device", "virtio-rng-pci"]
     if machine.nic is not None:
-        # A fixed slot, so the card has one name with the medium and without. No option ROM: the test never
-        # boots from the network, and the ROM would cost seconds.
-        card = f"virtio-net-pci,netdev=net0,mac={machine.nic.mac},addr=0x8,romfile="
+        # A fixed slot, so the card has one name with the medium and without. No option ROM where the test does not
+        # boot from the network: the ROM would cost seconds.
+        boot = "romfile=" if machine.nic.bootindex is None else f"bootindex={machine.nic.bootindex}"
+        card = f"virtio-net-pci,netdev=net0,mac={machine.nic.mac},addr=0x8,{boot}"
         yield ["-netdev", _netdev(machine.nic.network), "-device", card]
     yield from _storage(machine)
     if machine.direct is not None:
@@ -148,6 +165,8 @@ def _firmware(machine: Machine) -> Iterator[list[str]]:
         # Only code in system management mode may write the variables (OVMF README, "SMM support").
         yield ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         yield ["-global", "ICH9-LPC.disable_s3=1"]
+    for name, value in machine.settings:
+        yield ["-fw_cfg", f"name={name},string={option(value)}"]
     code, variables = option(machine.flash.code), option(machine.flash.variables)
     yield ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
     yield ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
@@ -163,9 +182,11 @@ def _consoles(machine: Machine) -> Iterator[list[str]]:
     yield ["-mon", "chardev=qmp0,mode=control"]
 
 
-def _netdev(network: UserNetwork | Cable) -> str:
+def _netdev(network: UserNetwork | Cable | Tap) -> str:
     if isinstance(network, UserNetwork):
         return netdev(network)
+    if isinstance(network, Tap):
+        return f"tap,id=net0,ifname={network.device},script=no,downscript=no"
     return f"stream,id=net0,server=off,addr.type=unix,addr.path={option(network.socket)}"
 
 

@@ -61,7 +61,7 @@ def boot_test_of(
 def checks(cluster: Cluster) -> tuple[Path, ...]:
     """The checks of every overlay that the node is made of."""
     folder = resources.root() / "overlays"
-    names = ("base", *plan.overlays(cluster))
+    names = ("base", *(["gpu"] if cluster.gpu else []), *plan.overlays(cluster))
     return tuple(path for name in names for path in sorted((folder / name).glob("test_*.py")))
 
 
@@ -76,5 +76,6 @@ def facts(planned: plan.Plan) -> dict[str, Any]:
         "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in planned.models],
         "images": [{"name": image.name, "id": image.id} for image in planned.images],
         "engine": plan.node_facts(cluster, planned.lock)["engine"],
+        "gpu": plan.node_facts(cluster, planned.lock)["gpu"],
         "openings": [rule.as_nft for rule in firewall.rules(cluster)],
     }

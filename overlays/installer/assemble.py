@@ -21,8 +21,8 @@ RECIPE, OUT = Path(sys.argv[1]), Path(sys.argv[2])
 HOME = "/usr/lib/builder"  # in the initramfs
 
 PROGRAMS = (
-    *("blkid", "blockdev", "chroot", "dumpe2fs", "e2fsck", "lsblk", "mkfs.ext4", "mkfs.vfat", "mount", "sfdisk"),
-    *("udevadm", "umount", "unsquashfs", "wipefs"),
+    *("blkid", "blockdev", "chroot", "dumpe2fs", "e2fsck", "lsblk", "mkfs.ext4", "mkfs.vfat", "mount", "openssl"),
+    *("sfdisk", "udevadm", "umount", "unsquashfs", "wipefs"),
     # for people at the rescue shell
     *("findmnt", "less", "losetup"),
 )

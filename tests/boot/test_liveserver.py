@@ -42,9 +42,11 @@ Say = Callable[[str], None]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STRANGER = "52:54:00:99:99:99"
-# What curtin needs of a live system; the fixture's has the packages of the node.
+PASSPHRASE = "correct horse battery staple"
+# What curtin needs of a live system, and what opens node2's disk; the fixture has the packages of the node.
 FOR_CURTIN = (
-    *("file", "lvm2", "parted", "python3-apt", "python3-debian", "python3-packaging", "python3-pyudev", "rsync"),
+    *("cryptsetup", "cryptsetup-initramfs", "file", "lvm2", "parted", "python3-apt", "python3-debian"),
+    *("python3-packaging", "python3-pyudev", "rsync"),
 )
 
 
@@ -56,18 +58,20 @@ class Medium:
     todo: Plan
     content: Payload
 
-    def request(self, out: Path, *, firmware: FirmwareKind, kind: MediumKind = "cdrom") -> BootTest:
+    def request(
+        self, out: Path, name: str = "node1", *, firmware: FirmwareKind, kind: MediumKind = "cdrom"
+    ) -> BootTest:
         cluster = self.todo.cluster
-        one, two = cluster.nodes
-        assert one.address != "dhcp" and two.address != "dhcp"
+        addresses = {one.name: one.address for one in cluster.nodes if one.address != "dhcp"}
+        address = addresses.pop(name)
         return BootTest(
             iso=self.iso,
             out=out,
-            node=one.name,
-            address=one.address,
+            node=name,
+            address=address,
             subnet=cluster.network.subnet,
             gateway=cluster.network.gateway,
-            taken=(two.address,),
+            taken=tuple(addresses.values()),
             firmware=firmware,
             medium=kind,
             facts=facts(self.todo),
@@ -79,27 +83,32 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     """A medium in ``folder``; ``packages``: further ones of every node; ``more``: files of the live system.
 
     The layers are Debian's, as Ubuntu's archive may be out of reach, and the documents those of a cluster that is
-    the same but for its distribution.
+    the same but for its distribution; and for node2's disk, which gets volumes, and those encrypted.
     """
     shutil.copytree(EXAMPLES, folder / "examples")
     spec, ubuntu = folder / "examples/quickstart.yaml", folder / "examples/ubuntu.yaml"
+    (folder / "examples/passphrase").write_text(PASSPHRASE + "\n")
     raw = yaml.safe_load(spec.read_text())
     raw["distribution"]["packages"] = list(packages)
     spec.write_text(yaml.safe_dump(raw))
     raw["distribution"] = {"name": "ubuntu", "release": "24.04"}
     ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
     cluster, asked = load(spec), load(ubuntu)
+    raw["storage"] |= {"layout": "lvm", "luks": {"passphrase_file": "passphrase"}}
+    ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
+    documents = {"node1": asked, "node2": load(ubuntu)}
     cache = Cache(default_root())
     with cache.locked():
         todo = with_hooks(plan.make(cluster, build.locked(cluster, spec, cache)))
-        stack = build.make_layers(todo, build.fetch_packages(todo, cache), cache)
+        stack = build.make_layers(todo, spec.parent, build.fetch_packages(todo, cache), cache)
         models = build.stage_models(todo, spec.parent, cache)
         kit = bootkit.make(todo, stack[0], cache)
-    sizes = plan.storage(asked, todo.models)
-    documents = {
-        node.name: autoinstall.document(asked, node, todo.seeds[node.name], sizes) for node in asked.nodes
+    texts = {
+        name: json.dumps(
+            autoinstall.document(one, one.node(name), todo.seeds[name], plan.storage(one, todo.models))
+        ).encode()
+        for name, one in documents.items()
     }
-    texts = {name: json.dumps(document).encode() for name, document in documents.items()}
     todo = replace(todo, documents=texts, live=autoinstall.live_seed(asked))
     content = payload.make(todo, {layer.name: layer for layer in stack}, models)
     base = livesystem.make(folder / "live-server.iso", kit, stack[0], more)
@@ -210,6 +219,40 @@ def test_curtin_installs_the_same_node(
     names = [partition.name for partition in disks.partitions(tmp_path / "out/disks/target.raw")]
     assert names == ["builder-bios", "builder-esp", "builder-root", "builder-models"]
     shutil.rmtree(tmp_path)
+
+
+def test_an_encrypted_node_opens_its_disk_when_it_is_told_how(
+    for_curtin: Medium, tmp_path: Path, progress: Say
+) -> None:
+    """The hook has given it a crypttab, and an initramfs that asks."""
+    request = for_curtin.request(tmp_path / "out", "node2", firmware="bios", kind="usb")
+    with lab(replace(request, stall=900), progress, None) as bench:
+        bench.make_disks()
+        with running(bench.install_machine(), bench.out, "install", clock=bench.clock, on_line=progress) as vm:
+            assert seen(bench, vm, r"builder-installed (\S+) (\S+)").groups() == ("node2", for_curtin.todo.id)
+            vm.wait_exit(bench.limits.leave)
+        assert [kind for _, kind in disks.holder_partitions(bench.target_path)] == ["LUKS"]
+        with running(bench.boot_machine(()), bench.out, "boot", clock=bench.clock, on_line=progress) as vm:
+            answer(bench, vm, "unlock disk builder-crypt", PASSPHRASE)
+            assert seen(bench, vm, r"builder-ready (\S+)")[1] == for_curtin.todo.id
+    shutil.rmtree(tmp_path)
+
+
+def answer(bench: Lab, vm: VM, question: str, text: str) -> None:
+    """Type a line at the serial console when the unfinished line there asks for it."""
+    typed = bench.scratch / "typed"
+    os.mkfifo(typed)
+    keyboard = os.open(typed, os.O_RDWR)  # both ends, or QEMU would wait for a writer
+    assert vm.qmp is not None
+    backend = {"out": str(vm.serial.path), "in": str(typed), "append": True}
+    vm.qmp.execute("chardev-change", id="serial0", backend={"type": "file", "data": backend})
+    until = bench.clock.now() + bench.limits.boot
+    while question not in vm.serial.screen():
+        assert bench.clock.now() < until and vm.ended() is None, vm.serial.screen()
+        vm.serial.read()
+        bench.clock.sleep(0.2)
+    os.write(keyboard, text.encode() + b"\n")
+    os.close(keyboard)
 
 
 def curtin_files(checkout: Path) -> Iterator[File]:

@@ -16,6 +16,7 @@ from builder.errors import BuilderError, Exit
 from builder.fetch import TRIES
 from builder.installer import payload as installer_payload
 from builder.installer import system
+from builder.installer.source import Medium
 from builder.media import payload
 from tests.integration.hublab import (
     ANY,
@@ -151,7 +152,7 @@ def test_from_the_hub_to_the_node(
         (medium / path).write_bytes(file if isinstance(file, bytes) else file.read_bytes())
     manifest = installer_payload.parse_manifest(gathered.manifest_bytes)
     installer_payload.verify(medium, installer_payload.used_by(manifest, manifest.nodes[0]), lambda *_: None)
-    system.models(node, medium, manifest, lambda *_: None)
+    system.models(node, Medium(medium), manifest, lambda *_: None)
     placed = node / "srv/models"
     assert {name: (placed / name).read_bytes() for name in in_folder("org--name")} == in_folder("org--name")
 

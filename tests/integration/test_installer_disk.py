@@ -173,3 +173,42 @@ def test_this_machines_disks_are_listed_and_the_system_disk_is_refused() -> None
             answer = guard.decide((entry,), Want(largest=True, overwrite=True), payload=frozenset(), need=0)
             assert isinstance(answer, guard.Refused)
     assert report.report(facts.read_machine(), disks)
+
+
+def test_a_models_partition_stays_to_the_byte_while_all_else_goes(tmp_path: Path) -> None:
+    need("sfdisk", "wipefs", "mkfs.ext4", "e2fsck", "blkid", "debugfs")
+    image, size = sparse(tmp_path / "disk", 4 * GIB), 4 * GIB
+    storage = Storage(100 * MIB, None, 64 * MIB)
+    plan = layout.plan(storage, size, 0)
+    disk.partition(str(image), plan, 512)
+    models, root = plan.get("builder-models"), plan.get("builder-root")
+    assert models and root
+    volume = disk.make_models(str(sparse(tmp_path / "models", models.size)))
+    (tmp_path / "weights").write_bytes(b"w" * MIB)
+    tool("debugfs", "-w", "-R", f"write {tmp_path / 'weights'} weights", volume.path)
+    with image.open("r+b") as file:
+        file.seek(models.start)
+        file.write((tmp_path / "models").read_bytes())
+        file.seek(root.start + 1024 + 0x38)
+        file.write(b"\x53\xef")  # what the old root file system began with
+    disk.clear(Disk("disk", str(image)), kept=str(tmp_path / "no-child"))
+    assert "gpt" in tool("wipefs", image)  # the table stays until the new one is written
+    disk.partition(str(image), plan, 512, keep=True)
+    with image.open("rb") as file:
+        file.seek(models.start)
+        assert file.read(models.size) == (tmp_path / "models").read_bytes()
+    assert disk.keep_models(str(tmp_path / "models")) == volume
+
+
+def test_what_cannot_be_kept_is_made_anew(tmp_path: Path) -> None:
+    need("mkfs.ext4", "e2fsck", "debugfs", "blkid")
+    image = sparse(tmp_path / "models", 64 * MIB)
+    assert disk.keep_models(str(image)) is None
+    made = disk.make_models(str(image))
+    assert disk.keep_models(str(image)) == made
+    # A power cut left its journal full: that is replayed, and the file system kept.
+    tool("debugfs", "-w", "-R", "set_super_value state 0", image)
+    assert disk.keep_models(str(image)) == made
+    with image.open("r+b") as file:  # beyond repair
+        file.write(bytes(32 * MIB))
+    assert disk.keep_models(str(image)) is None

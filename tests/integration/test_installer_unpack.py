@@ -11,6 +11,7 @@ import pytest
 from builder import run as host
 from builder.installer import commands, system
 from builder.installer.model import File, InstallError, Manifest, Model, Storage
+from builder.installer.source import Medium
 from tests.integration.imagelab import MIB, MODEL, need, squash
 
 pytestmark = pytest.mark.tools
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.tools
 
 def test_layers_are_unpacked_lowest_first(layers: tuple[Path, Path], tmp_path: Path) -> None:
     target = tmp_path / "target"
-    system.unpack(layers, target, lambda done, total: None)
+    for layer in layers:
+        system.unpack(layer, target, lambda done, total: None)
     assert (target / "etc/hostname").read_text() == "site\n"
     assert (target / "usr/lib/big").stat().st_size == MIB
     assert (target / "etc/builder/site").read_text() == "yes\n"
@@ -33,7 +35,7 @@ def test_unpacking_reports_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     seen: list[tuple[int, int]] = []
     defaults = {**(commands.run.__kwdefaults__ or {}), "poll_every": 0.01}
     monkeypatch.setattr(commands.run, "__kwdefaults__", defaults)
-    system.unpack((layer,), tmp_path / "target", lambda done, total: seen.append((done, total)))
+    system.unpack(layer, tmp_path / "target", lambda done, total: seen.append((done, total)))
     assert {total for _, total in seen} == {layer.stat().st_size}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert 0 < seen[-1][0] <= layer.stat().st_size
@@ -42,17 +44,18 @@ def test_unpacking_reports_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_damaged_layer_fails_the_step(layers: tuple[Path, Path], tmp_path: Path) -> None:
     layers[0].write_bytes(b"not a squashfs")
     with pytest.raises(InstallError, match=r"unpacking node\.squashfs: unsquashfs exited 1"):
-        system.unpack(layers[:1], tmp_path / "target", lambda done, total: None)
+        system.unpack(layers[0], tmp_path / "target", lambda done, total: None)
 
 
 def test_a_copy_is_verified_while_it_is_made(tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(MODEL)
-    good = File("models/x", len(MODEL), hashlib.sha256(MODEL).hexdigest())
-    system.copy(tmp_path / "source", tmp_path / "copy", good)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/x").write_bytes(MODEL)
+    medium = Medium(tmp_path)
+    medium.copy(File("models/x", len(MODEL), hashlib.sha256(MODEL).hexdigest()), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == MODEL
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o444
     with pytest.raises(InstallError, match="models/x read differently"):
-        system.copy(tmp_path / "source", tmp_path / "other", File("models/x", len(MODEL), "0" * 64))
+        medium.copy(File("models/x", len(MODEL), "0" * 64), tmp_path / "other")
 
 
 def test_models_are_copied_with_their_folders(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_models_are_copied_with_their_folders(tmp_path: Path) -> None:
         index={file.path: file for file in files},
     )
     seen: list[tuple[int, int]] = []
-    system.models(tmp_path / "node", tmp_path / "medium", manifest, lambda *done: seen.append(done))
+    system.models(tmp_path / "node", Medium(tmp_path / "medium"), manifest, lambda *done: seen.append(done))
     placed = tmp_path / "node/srv/models"
     assert {name: (placed / name).read_bytes() for name in contents} == contents
     assert {(placed / name).parent.stat().st_mode & 0o777 for name in contents} == {0o755}

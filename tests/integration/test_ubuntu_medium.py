@@ -17,6 +17,7 @@ import yaml
 from builder import against, build, inspect, lock, plan
 from builder.apt import Package
 from builder.cache import Cache
+from builder.console import human
 from builder.errors import BuilderError
 from builder.lock import Lock
 from builder.media import baseiso, isoimage, payload
@@ -84,15 +85,33 @@ def test_one_stick_for_the_pair(pair: Path, tmp_path: Path, golden: Callable[[st
         assert document == yaml.safe_load(image.read(f"/builder/autoinstall/{name}.json"))
         golden(f"rtx5070-pair/{name}.json", json.dumps(document, indent=1) + "\n")
     (ours,) = (one for one in yaml.safe_load(image.read("/casper/install-sources.yaml")) if one.get("default"))
-    assert (ours["id"], ours["path"]) == ("node", "node.site.squashfs")
-    assert 2000 <= ours["size"] < 3000
+    assert (ours["id"], ours["path"]) == ("node", "node.gpu.site.squashfs")
+    assert 3000 <= ours["size"] < 4000
 
-    carried = inspect.carried(inspect.gather(image))
+    content = inspect.gather(image)
+    carried = inspect.carried(content)
+    assert todo.lock is not None and todo.lock.iso is not None
+    assert f"\nfrom      live-server.iso {human(todo.lock.iso.size):>10}  {todo.lock.iso.sha256[:16]}\n" in (
+        inspect.table(inspect.inspect(content))
+    )
     assert against.differences(carried, against.wanted(todo)) == ()
     pair.write_text(pair.read_text().replace("192.168.1.52", "192.168.1.53"))
     told = against.differences(carried, against.wanted(planned(pair, Cache(tmp_path / "cache"))))
     assert any("192.168.1.53" in line for line in told), told
     assert any("right: its autoinstall document differs" in line for line in told), told
+
+
+def test_a_stick_from_another_iso_is_told(pair: Path, tmp_path: Path) -> None:
+    """Though it has the same name, and all else is as it was."""
+    cache = Cache(tmp_path / "cache")
+    old, iso = medium(pair, cache)
+    liveserver.make(tmp_path / "live-server.iso", kernel=b"newer!" * 999, initrd=b"initrd" * 999, hwe=True)
+    new = planned(pair, cache)
+    assert old.lock is not None and old.lock.iso is not None and new.lock is not None and new.lock.iso is not None
+    told = against.differences(inspect.carried(inspect.gather(isoimage.read(iso))), against.wanted(new))
+    was, now = old.lock.iso.sha256[:12], new.lock.iso.sha256[:12]
+    assert told[1:] == (f"base ISO: live-server.iso, {was} on the medium, live-server.iso, {now} now",)
+    assert told[0].startswith("plan: ") and was != now
 
 
 def test_an_iso_of_another_release_is_refused(pair: Path, tmp_path: Path) -> None:

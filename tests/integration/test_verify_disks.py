@@ -86,6 +86,20 @@ def test_a_journal_to_replay_is_found(disk: Path) -> None:
     assert "needs_recovery" in caught.value.evidence
 
 
+@pytest.mark.parametrize(
+    ("at", "head", "kind"), [(512, b"LABELONE", "LVM"), (0, b"LUKS\xba\xbe\0\x02", "LUKS")], ids=["lvm", "luks"]
+)
+def test_what_holds_the_file_systems_is_named(disk: Path, at: int, head: bytes, kind: str) -> None:
+    """As subiquity makes it; nothing is passed that nobody looked at."""
+    with disk.open("r+b") as file:
+        os.pwrite(file.fileno(), bytes(4 * MIB), ROOT_AT)
+    with pytest.raises(StepFailed, match="no ext4 file system"):
+        check_clean(disk)
+    with disk.open("r+b") as file:
+        os.pwrite(file.fileno(), head, ROOT_AT + at)
+    assert check_clean(disk) == f"partition 2 (root): {kind}, not looked into"
+
+
 def test_a_blank_disk_is_not_an_install(tmp_path: Path) -> None:
     make_blank(tmp_path / "blank.raw", MIB)
     with pytest.raises(StepFailed, match="has no GPT"):

@@ -114,6 +114,7 @@ DIRECT: list[tuple[Edit, str, str]] = [
     (put("refresh-installer/update", True), "refresh-installer.update", "must be False"),
     (put("apt/fallback", "abort"), "apt.fallback", "must be offline-install"),
     (put("apt/geoip", True), "apt.geoip", "must be False"),
+    (put("apt/preserve_sources_list", False), "apt.preserve_sources_list", "must be True"),
     (put("apt/mirror_selection", {}), "apt.mirror_selection", "unknown key; known here: "),
     (drop("apt/mirror-selection"), "apt.mirror-selection", "is missing"),
     (put("ssh/authorised-keys", []), "ssh.authorised-keys", "unknown key; known here: install-server, authorized-keys, allow-pw"),

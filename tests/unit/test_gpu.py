@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -100,6 +102,10 @@ def test_an_unknown_release_is_told_once() -> None:
     assert list(mistakes("{model: rtx-3090}", 'distribution: {release: "12"}\n')) == ["distribution.release"]
 
 
+def test_a_value_that_cannot_be_read_hides_what_only_follows_from_it() -> None:
+    assert list(mistakes('{model: rtx-3090, driver: "new", cuda: "13"}')) == ["gpu.driver"]
+
+
 def test_pascal_gets_proprietary_modules_and_no_branch_after_580() -> None:
     found = choose(Wish("gtx-1080", "ubuntu", "noble"), table())
     assert isinstance(found, Choice)
@@ -144,3 +150,8 @@ def test_the_table_s_text_is_versions_and_not_numbers() -> None:
 def test_unsigned_modules_are_warned_of() -> None:
     assert any("Secure Boot off" in line for line in warnings(cluster("{model: rtx-3090}")))
     assert not any("Secure Boot" in line for line in warnings(cluster("{model: rtx-5070}", NOBLE)))
+
+
+def test_the_documents_name_every_card() -> None:
+    text = (Path(__file__).parents[2] / "docs/gpu.md").read_text()
+    assert [key for key in table().models if f"`{key}`" not in text] == []

@@ -100,7 +100,7 @@ def test_only_nodes_that_curtin_installs_bring_it(media: str, brings: bool) -> N
         f'distribution: {{name: ubuntu, release: "26.04"}}\nmedia: {media}\n'
     )
     todo = plan.make(cluster, None)
-    assert [file in todo.site for file in plan.for_subiquity()] == [brings, brings]
+    assert [file in todo.site for file in plan.for_subiquity()] == [brings] * 3
     assert any("/curtin/curtin-hooks" in check.argv for check in checks.wanted(todo)) is brings
 
 

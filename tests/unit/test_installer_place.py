@@ -13,6 +13,7 @@ from builder.installer.model import InstallError
 
 # Every file that subiquity 24.04.4.1 and 26.04.1 and their curtin can write for the first boot.
 LEFT = (
+    "etc/apt/sources.list",
     "etc/apt/sources.list.d/cdrom.sources",
     "etc/cloud/clean.d/99-installer",
     "etc/cloud/cloud-init.disabled",

@@ -233,8 +233,31 @@ def test_models_are_named(changes: dict[str, Any], kind: str, text: str) -> None
 
 def test_a_gpu_that_should_be_there() -> None:
     found = checks.gpu(facts(gpus=(), limits={"gpus_why": "NVIDIA-SMI has failed"}))
-    assert (found.what, found.why) == ("no GPU", "NVIDIA-SMI has failed")
+    assert (found.what, found.why) == ("the GPU cannot be used", "NVIDIA-SMI has failed")
     assert isinstance(checks.gpu(facts(gpus=("GPU 0: NVIDIA GeForce RTX 5070",))), model.Ok)
+
+
+@pytest.mark.parametrize(
+    ("state", "virtual", "kind", "text"),
+    [
+        ("ok", False, "Ok", "GeForce RTX 3090"),
+        ("problem", False, "Problem", "the GPU cannot be used cards are the spec's: GeForce RTX 3090"),
+        ("problem", True, "Problem", "cannot be used"),
+        ("not run", False, "Problem", "cannot be used"),
+        ("not run", True, "NotRun", "which is a virtual one"),
+    ],
+)
+def test_a_card_that_is_missing_is_a_problem_where_it_could_be(
+    state: str, virtual: bool, kind: str, text: str
+) -> None:
+    results = [
+        {"name": "modules exist", "state": "ok", "said": "nvidia"},
+        {"name": "cards are the spec's", "state": state, "said": "GeForce RTX 3090"},
+    ]
+    gpus, why = facts_module.told(results, virtual)
+    found = checks.gpu(facts(gpus=gpus, limits={"gpus" if gpus is None else "gpus_why": why}))
+    assert type(found).__name__ == kind
+    assert text in " ".join(found)
 
 
 def test_who_is_missing_is_named_with_the_reason() -> None:

@@ -13,6 +13,7 @@ from builder.engines import Minimum
 from builder.errors import Mistake
 from builder.installer import layout
 from builder.lock import Lock, LockedModel
+from builder.media.baseiso import LockedIso
 from builder.spec.load import loads
 from builder.spec.model import Cluster
 
@@ -182,6 +183,19 @@ def test_a_fitting_partition_fits_many_small_files(count: int) -> None:
     models = tuple(LockedModel(f"org--big/{i}", f"{i:064x}", 5) for i in range(count))
     size = plan.storage(spec, models)["models"]
     assert size is not None and size >= layout.models_need((5,) * count)
+
+
+@pytest.mark.parametrize(("stick", "fits"), [("3.2G", True), ("2.9G", False)])
+def test_ubuntu_s_iso_is_on_the_medium_whole(stick: str, fits: bool) -> None:
+    spec = loads(
+        'name: lab\nnetwork: {subnet: 10.77.0.0/24}\ndistribution: {name: ubuntu, release: "24.04"}\n'
+        "nodes: [{name: one, match: {serial: A}, interface: eth0}]\n"
+        f"media: {{installer: subiquity, stick_size: {stick}}}\n"
+    )
+    iso = LockedIso("ubuntu-24.04.3-live-server-amd64.iso", SHA, 3 * GIB)
+    found = preflight.check(spec, Lock(lock.asks_of(spec), 0, (), (), (), iso=iso))
+    assert bool(found.mistakes) is not fits
+    assert str(row(found, "medium")).endswith("(Ubuntu's ISO 3.0 GiB)")
 
 
 def test_encryption_needs_a_larger_disk(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ CASES = [
     ("    disk: {serial: D1}\n" + node(more="    disk: {serial: d1}\n"), 13, "nodes[1].disk.serial", "this disk is also nodes[0]'s", ""),
     ("    disk: {wwn: '0x5'}\n" + node(more="    disk: {wwn: '5'}\n"), 13, "nodes[1].disk.wwn", "this disk is also nodes[0]'s", ""),
     (node() + "storage: {disk: {serial: D1}}\n", 12, "storage.disk.serial", "names one disk, and 2 nodes would use it", "give each node its own disk"),
+    ("distribution: {name: ubuntu, release: '24.04'}\nmedia: {installer: subiquity}\nstorage: {models: {size: 5G, keep: true}}\n", 12, "storage.models.keep", "subiquity makes the models partition anew", "leave it out, or write installer: direct"),
+    ("storage: {models: {size: rest, keep: true}}\n", 10, "storage.models", "root and models cannot both take the rest of the disk", "give one of them a size; root is rest unless it has one"),
     ("storage: {root: rest, models: rest}\n", 10, "storage.models", "root and models cannot both take the rest of the disk", "give one of them a size; root is rest unless it has one"),
     ("storage: {models: rest}\n", 10, "storage.models", "root and models cannot both take the rest of the disk", "give one of them a size; root is rest unless it has one"),
     ("storage: {root: 512M}\n", 10, "storage.root", "a node needs at least 1G", ""),

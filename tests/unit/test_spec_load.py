@@ -49,7 +49,7 @@ def test_a_good_spec() -> None:
     assert cluster.disk_of(cluster.nodes[0]) == Disk(largest=True)
     assert not cluster.disk_of(cluster.nodes[0]).may_overwrite
     assert Disk(serial="X").may_overwrite
-    assert (cluster.distribution.release, cluster.media.serial, cluster.storage.models) == (
+    assert (cluster.distribution.release, cluster.media.serial, cluster.storage.models.size) == (
         "13",
         "ttyS0,115200",
         "fit",

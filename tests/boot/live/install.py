@@ -18,7 +18,7 @@ import yaml
 
 MIB = 1 << 20
 TARGET = Path("/target")
-TREE = Path("/run/live/tree")
+CONFIGURED, TREE = Path("/run/live/configured"), Path("/run/live/tree")
 CONFIG = Path("/run/live/curtin.conf")
 CURTIN = Path(__file__).with_name("curtin")
 STAGES = ("partitioning", "extract", "curthooks")
@@ -27,12 +27,12 @@ STAGES = ("partitioning", "extract", "curthooks")
 def main() -> None:
     document = yaml.safe_load(Path("/autoinstall.yaml").read_text())
     be_a_live_system()
-    mount_source(document["source"]["id"])
-    configure_apt()
+    configure_apt(mount_source(document["source"]["id"]), document["apt"])
     CONFIG.write_text(json.dumps(configuration(document)))
     argv = ["python3", "-m", "curtin", "--showtrace", "-vvv", "-c", str(CONFIG), "install"]
     argv += ["--set", f"json:stages={json.dumps(STAGES)}", f"cp://{TREE}"]
     watch(argv)
+    deconfigure_apt()
     for path, (text, mode) in first_boot(document).items():
         (TARGET / path).parent.mkdir(parents=True, exist_ok=True)
         (TARGET / path).write_text(text)
@@ -64,9 +64,8 @@ def watch(argv: list[str]) -> None:
         raise subprocess.CalledProcessError(process.returncode, argv[:3])
 
 
-def mount_source(name: str) -> None:
-    """The catalogue's entry as one tree: the layers that the dots in its file name tell, over one another. It is
-    changed before curtin copies it."""
+def mount_source(name: str) -> list[Path]:
+    """Mount the catalogue's entry: the layers that the dots in its file name tell, the lowest first."""
     catalogue = yaml.safe_load(Path("/cdrom/casper/install-sources.yaml").read_text())
     entries = catalogue["sources"] if isinstance(catalogue, dict) else catalogue
     (entry,) = (entry for entry in entries if entry["id"] == name)
@@ -79,18 +78,32 @@ def mount_source(name: str) -> None:
         point.mkdir(parents=True)
         layer = f"/cdrom/casper/{'.'.join(words[:count])}.squashfs"
         subprocess.run(["mount", "-t", "squashfs", "-o", "ro,loop", layer, point], check=True)
-        points.append(str(point))
-    TREE.mkdir(parents=True)
-    upper, work = Path("/run/live/upper"), Path("/run/live/work")
-    upper.mkdir()
-    work.mkdir()
-    options = f"lowerdir={':'.join(reversed(points))},upperdir={upper},workdir={work}"
-    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", TREE], check=True)
+        points.append(point)
+    return points
 
 
-def configure_apt() -> None:
-    """As server/apt.py of 26.04.1 (configure_for_install) without a network: apt knows the medium alone, and has
-    to find its packages sound."""
+def overlay(layers: list[Path], tree: Path) -> Path:
+    """Mount layers over one another, writable; returns the folder of what is written."""
+    upper, work = tree.with_suffix(".upper"), tree.with_suffix(".work")
+    for folder in (tree, upper, work):
+        folder.mkdir(parents=True)
+    lower = ":".join(str(layer) for layer in reversed(layers))
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", tree], check=True)
+    return upper
+
+
+def configure_apt(layers: list[Path], section: dict[str, Any]) -> None:
+    """As server/apt.py of 26.04.1 has it without a network: curtin configures apt for the node
+    (apply_apt_config); and what is then copied knows the medium alone, whose packages apt has to find sound
+    (configure_for_install)."""
+    upper = overlay(layers, CONFIGURED)
+    keys = ("preserve_sources_list", "disable_components")
+    CONFIG.write_text(json.dumps({"apt": {key: section[key] for key in keys}}))
+    watch(
+        ["python3", "-m", "curtin", "--showtrace", "-vvv", "-c", str(CONFIG), "apt-config", "-t", str(CONFIGURED)]
+    )
+    overlay([*layers, upper], TREE)
     (TREE / "cdrom").mkdir()
     apt = TREE / "etc/apt"
     for path in (apt / "sources.list", *apt.glob("sources.list.d/*.list"), *apt.glob("sources.list.d/*.sources")):
@@ -103,6 +116,16 @@ def configure_apt() -> None:
         subprocess.run(["mount", "--bind", f"/{name}", TREE / name], check=True)
     subprocess.run(["chroot", TREE, "apt-get", "update"], check=True)
     subprocess.run(["umount", TREE / "dev", TREE / "cdrom"], check=True)
+
+
+def deconfigure_apt() -> None:
+    """As server/apt.py of 26.04.1 has it without a network: what was configured is put back; of cdrom.sources
+    24.04 leaves it at that."""
+    for path in ("etc/apt/sources.list", "etc/apt/sources.list.d/cdrom.sources"):
+        shutil.copyfile(CONFIGURED / path, TARGET / path)
+    lists = "var/lib/apt/lists"
+    shutil.rmtree(TARGET / lists)
+    subprocess.run(["rsync", "-a", f"{CONFIGURED / lists}/", TARGET / lists], check=True)
 
 
 def configuration(document: dict[str, Any]) -> dict[str, Any]:

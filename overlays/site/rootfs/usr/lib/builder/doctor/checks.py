@@ -197,13 +197,13 @@ def models(facts: Facts) -> Result:
 
 
 def gpu(facts: Facts) -> Result:
-    """The driver sees a GPU, if the cluster is to have some."""
+    """The GPU stack passes its proof, and the driver sees the cards, if the cluster is to have some."""
     if facts.gpus is None:
         return NotRun(facts.limits.get("gpus", "not looked for"))
     if facts.gpus:
         return Ok("; ".join(facts.gpus))
-    do = "see `lspci | grep -i nvidia`, `dmesg | grep -i nvrm`; reseat the card, look at its power"
-    return Problem("no GPU", facts.limits.get("gpus_why", "the driver sees none"), do)
+    do = "see `lspci | grep -i nvidia`, `dmesg | grep -i nvrm`; a card that is not listed: reseat it"
+    return Problem("the GPU cannot be used", facts.limits.get("gpus_why", "the driver sees none"), do)
 
 
 def membership(facts: Facts) -> Result:

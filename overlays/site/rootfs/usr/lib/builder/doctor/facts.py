@@ -20,6 +20,7 @@ from .model import Door, Facts, Link, Peer, Unit
 
 HASHED_BY_US = 256 << 20  # bytes of models that are hashed here; of more, builder-models.service's word is taken
 SSH = 22
+PROOF = "/usr/lib/builder/gpu/proof"
 ROOT_NEEDED = "needs root: sudo node-doctor"
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts")
 _SAID_OF_A_MODEL = re.compile(r"^(.+?): (missing|damaged: .*|\d+ bytes, should be \d+)$")
@@ -217,15 +218,36 @@ def _complaint(path: Path, file: dict, *, hashing: bool) -> str | None:
 
 
 def _gpus(cluster: dict, limits: dict[str, str]) -> tuple[str, ...] | None:
-    """The GPUs that the driver sees; None where the cluster is to have none."""
+    """What is right with the GPUs, by the stack's own proof; empty with the reason if something is not.
+
+    None where the cluster is to have none, or this is a virtual machine without one: its cards are elsewhere.
+    """
     if not cluster.get("gpu"):
         limits["gpus"] = "the cluster's spec has no GPU"
         return None
-    shown = run("nvidia-smi", "--list-gpus")
-    if shown.rc != 0:
-        limits["gpus_why"] = _first(shown)
+    shown = run(PROOF, "--card", timeout=90)
+    try:
+        results = json.loads(shown.out)
+    except ValueError:
+        limits["gpus_why"] = f"{PROOF}: {_first(shown)}"
         return ()
-    return tuple(line.strip() for line in shown.out.splitlines() if line.strip())
+    virtual = run("systemd-detect-virt", "--vm", "--quiet").rc == 0
+    gpus, why = told(results, virtual)
+    limits["gpus" if gpus is None else "gpus_why"] = why
+    return gpus
+
+
+def told(results: list[dict], virtual: bool) -> tuple[tuple[str, ...] | None, str]:
+    """What a proof's results come to: what is right; or nothing, and why. Pure."""
+    wrong = [f"{one['name']}: {one['said']}" for one in results if one["state"] == "problem"]
+    unseen = [one["said"] for one in results if one["state"] == "not run"]
+    if wrong:
+        return (), "; ".join(wrong)
+    if unseen and virtual:
+        return None, f"{unseen[0]}, which is a virtual one; the rest of the stack is proven"
+    if unseen:
+        return (), unseen[0]
+    return tuple(one["said"] for one in results if one["name"].startswith("cards")), ""
 
 
 def _first(done: Done) -> str:

@@ -1,0 +1,70 @@
+"""Where the GPU stack's packages come from, and which: what the lock asks of apt because of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from builder import apt
+from builder.distributions import Distribution, Foreign
+from builder.gpu import choice_of, packages
+from builder.mirror import Mirror
+
+if TYPE_CHECKING:
+    from builder.spec.model import Cluster
+
+LABEL = "nvidia"  # of NVIDIA's archive, in the lock and among the mirrors
+
+# NVIDIA's archive has every branch under the same names.
+_OF_THE_DRIVER = ("*nvidia*", "libcuda1", "libcudadebugger1", "cuda-drivers*")
+
+
+def with_gpu(target: Distribution, cluster: Cluster) -> Distribution:
+    """The nodes' release, with the driver among its packages; unchanged without GPUs. Pure."""
+    choice = choice_of(cluster)
+    if choice is None:
+        return target
+    repository = cluster.gpu.repository if cluster.gpu else None
+    foreign: tuple[Foreign, ...] = ()
+    if repository and repository.keyring:
+        foreign = (Foreign(LABEL, repository.keyring, choice.branch.name, _OF_THE_DRIVER),)
+    return replace(
+        target,
+        components=(*target.components, *choice.archive.components),
+        packages=tuple(sorted({*target.packages, *packages.on_node(choice, target.kernel)})),
+        foreign=foreign,
+    )
+
+
+def with_archive(mirror: Mirror, cluster: Cluster) -> Mirror:
+    """The mirrors, with NVIDIA's archive where the spec names it. Pure."""
+    repository = cluster.gpu.repository if cluster.gpu else None
+    return replace(mirror, uris={**mirror.uris, LABEL: repository.url.rstrip("/")}) if repository else mirror
+
+
+def asks(cluster: Cluster) -> dict[str, Any] | None:
+    """What the spec leaves to a lock, besides the packages of the nodes. Pure."""
+    choice = choice_of(cluster)
+    if choice is None or cluster.gpu is None:
+        return None
+    repository = cluster.gpu.repository
+    return {
+        "compiles": choice.modules.source if choice.compiled else None,
+        "archive": {"url": repository.url, "key": repository.fingerprint} if repository else None,
+    }
+
+
+def resolve_modules(
+    cluster: Cluster, target: Distribution, mirror: Mirror, node: tuple[apt.Package, ...]
+) -> tuple[apt.Package, ...]:
+    """The packages of the root that compiles modules for the kernels among the ``node``'s; none if nothing is.
+
+    Raises as :func:`builder.apt.resolve`.
+    """
+    choice = choice_of(cluster)
+    if choice is None or not choice.compiled:
+        return ()
+    names = packages.to_compile(choice, [package.name for package in node])
+    found = apt.resolve_part(target, mirror, names)
+    # Headers depend on the kernel's image, which the node has and the compiler does not read.
+    return tuple(package for package in found if not packages.kernels([package.name]))

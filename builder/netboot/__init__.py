@@ -1,0 +1,1 @@
+"""Booting and installing nodes over the network: the tree, what serves it, and who may be installed when."""

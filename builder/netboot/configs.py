@@ -1,0 +1,188 @@
+"""What dnsmasq, nginx, GRUB and iPXE are told, as text. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, Literal
+
+from builder import render
+from builder.errors import BuilderError, Exit
+from builder.netboot.tree import Tree
+from builder.spec.model import Cluster
+
+Dhcp = Literal["proxy", "full", "none"]
+Loader = Literal["ipxe", "grub"]
+POOL = 128  # addresses that are given to machines we do not know
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where and how a tree is served.
+
+    ``state``: the folder for what is rendered and what happened; ``owner``: user and group of the servers.
+    """
+
+    cluster: Cluster
+    tree: Tree
+    state: Path
+    interface: str
+    address: IPv4Address
+    dhcp: Dhcp
+    http_port: int
+    control_port: int
+    owner: tuple[str, str]
+
+    @property
+    def web(self) -> str:
+        """The static files."""
+        return f"http://{self.address}:{self.http_port}"
+
+    @property
+    def control(self) -> str:
+        return f"http://{self.address}:{self.control_port}"
+
+    @property
+    def boot(self) -> Path:
+        """The root of TFTP and HTTP."""
+        return self.state / "boot"
+
+
+def rendered(site: Site) -> dict[str, str]:
+    """Every file that is made for a site, by its path below ``state``. Raises BuilderError (SPEC)."""
+    context = _context(site)
+    files = {
+        "nginx.conf": render.text("templates/netboot/nginx.conf.j2", context),
+        "boot/grub/grub.cfg": render.text("templates/netboot/grub.cfg.j2", context),
+        "boot/boot.ipxe": render.text("templates/netboot/boot.ipxe.j2", context),
+    }
+    if site.dhcp != "none":
+        files["dnsmasq.conf"] = render.text("templates/netboot/dnsmasq.conf.j2", context)
+    return files
+
+
+def _context(site: Site) -> dict[str, Any]:
+    subnet = site.cluster.network.subnet
+    fixed = [node for node in site.cluster.nodes if node.address != "dhcp"]
+    taken = {site.address, *site.cluster.network.dns, *(IPv4Address(str(node.address)) for node in fixed)}
+    if site.cluster.network.gateway:
+        taken.add(site.cluster.network.gateway)
+    return {
+        "cluster": site.cluster.name,
+        "state": site.state,
+        "boot": site.boot,
+        "tree": site.tree.folder,
+        "interface": site.interface,
+        "address": site.address,
+        "subnet": subnet,
+        "netmask": subnet.netmask,
+        "dhcp": site.dhcp,
+        "pool": pool(subnet, taken) if site.dhcp == "full" else None,
+        "gateway": site.cluster.network.gateway,
+        "hosts": [
+            {"mac": node.match.mac, "address": node.address, "name": node.name} for node in fixed if node.match.mac
+        ],
+        "web": site.web,
+        "control": site.control,
+        "http_port": site.http_port,
+        "control_port": site.control_port,
+        "user": site.owner[0],
+        "group": site.owner[1],
+        "serial": site.tree.serial,
+    }
+
+
+@dataclass(frozen=True)
+class Pool:
+    first: IPv4Address
+    last: IPv4Address
+
+
+def pool(subnet: IPv4Network, taken: Collection[IPv4Address]) -> Pool:
+    """The longest run of free addresses, cut to :data:`POOL`, from the top. Raises BuilderError (SPEC) if there is
+    none."""
+    bottom, top = int(subnet.network_address) + 1, int(subnet.broadcast_address) - 1
+    marks = sorted({bottom - 1, top + 1, *(int(address) for address in taken if address in subnet)})
+    runs = [(low + 1, high - 1) for low, high in itertools.pairwise(marks) if high - low > 1]
+    if not runs:
+        raise BuilderError(
+            f"{subnet} has no free address for machines that boot from the network",
+            hint="give the cluster a larger subnet, or serve beside a DHCP server: --dhcp proxy",
+            code=Exit.SPEC,
+        )
+    first, last = max(runs, key=lambda run: (min(run[1] - run[0], POOL), run[1]))
+    return Pool(IPv4Address(max(first, last - POOL + 1)), IPv4Address(last))
+
+
+def mac(text: str) -> str:
+    """A MAC address as we write it, or an empty string for anything else: it came from the network."""
+    found = text.strip().lower().replace("-", ":")
+    return found if _MAC.fullmatch(found) else ""
+
+
+def kernel_arguments(site: Site, order: str, card: str) -> str:
+    """What the installer's kernel is told; ``card`` is the MAC that the machine booted from."""
+    words: Iterable[str] = (
+        *("boot=builder", "builder.mode=install", "ip=dhcp", f"BOOTIF=01-{card.replace(':', '-')}"),
+        f"builder.payload={site.web}/builder",
+        f"builder.manifest={site.tree.manifest}",
+        f"builder.server={site.control}",
+        f"builder.order={order}",
+        site.tree.arguments,
+    )
+    return " ".join(words)
+
+
+def install_script(site: Site, loader: Loader, node: str, order: str, card: str) -> str:
+    """What a boot loader does for a node that is to be installed."""
+    arguments = kernel_arguments(site, order, card)
+    if loader == "ipxe":
+        return "\n".join(
+            (
+                "#!ipxe",
+                f"echo Installing {node} of {site.cluster.name}",
+                ":again",
+                f"kernel {site.web}/vmlinuz {arguments} initrd=initramfs.img || goto wait",
+                f"initrd --name initramfs.img {site.web}/initramfs.img || goto wait",
+                "boot || goto wait",
+                ":wait",
+                "imgfree",
+                "sleep 5",
+                "goto again",
+                "",
+            )
+        )
+    place = f"(http,{site.address}:{site.http_port})"
+    return "\n".join(
+        (
+            f'echo "Installing {node} of {site.cluster.name}"',
+            f"linux {place}/vmlinuz {arguments}",
+            f"initrd {place}/initramfs.img",
+            "boot",
+            "",
+        )
+    )
+
+
+def local_script(loader: Loader, why: str) -> str:
+    """What a boot loader does for every other machine: the firmware's next choice, which is its disk."""
+    lines: Mapping[Loader, tuple[str, ...]] = {
+        "ipxe": ("#!ipxe", f"echo {why}: booting the next device", "exit 1", ""),
+        # A loader for BIOS cannot hand back, so it starts the first disk itself.
+        "grub": (
+            f'echo "{why}: booting the next device"',
+            'if [ "$grub_platform" = efi ]; then',
+            "  exit 1",
+            "fi",
+            "set root=(hd0)",
+            "chainloader +1",
+            "boot",
+            "",
+        ),
+    }
+    return "\n".join(lines[loader])

@@ -1,0 +1,79 @@
+"""An archive of somebody else's, laid out as NVIDIA's is: apt takes packages from it, held to the spec's key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder import apt, mirror, pgp
+from builder.distributions import Foreign, distribution
+from builder.errors import BuilderError, Exit
+from builder.files import sha256_of
+from builder.run import run
+
+pytestmark = pytest.mark.tools
+
+TRIXIE = replace(distribution("debian", "13", "generic"), suites=())
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A flat archive with two branches of a package, signed by a throw-away key, which is there as ``key.asc``."""
+    tree, folder, home = tmp_path / "tree", tmp_path / "archive", tmp_path / "home"
+    (tree / "DEBIAN").mkdir(parents=True)
+    folder.mkdir()
+    home.mkdir(mode=0o700)
+    for version in ("580.95.05-1", "590.48.01-1"):
+        control = (
+            f"Package: nvidia-driver-cuda\nVersion: {version}\nArchitecture: amd64\nMaintainer: t <t@example>\n"
+        )
+        (tree / "DEBIAN/control").write_text(control + "Description: a stand-in\n")
+        argv: list[str | Path] = ["dpkg-deb", "--root-owner-group", "--build", tree, folder / f"{version}.deb"]
+        run(argv, step="making a package")
+    for name, what in (("Packages", ["packages", "."]), ("Release", ["release", "."])):
+        (folder / name).write_text(run(["apt-ftparchive", *what], step=f"making {name}", cwd=folder).stdout)
+    gpg: list[str | Path] = ["gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", ""]
+    run([*gpg, "--quick-generate-key", "tester", "ed25519", "sign", "never"], step="making a key")
+    run([*gpg, "--clearsign", "--output", folder / "InRelease", folder / "Release"], step="signing")
+    run([*gpg, "--armor", "--output", folder / "key.asc", "--export"], step="exporting the key")
+    return folder
+
+
+def foreign(archive: Path, branch: str) -> Foreign:
+    return Foreign("nvidia", (archive / "key.asc").read_bytes(), branch, ("*nvidia*",))
+
+
+@pytest.mark.parametrize(("branch", "version"), [("580", "580.95.05-1"), ("590", "590.48.01-1")])
+def test_packages_of_the_branch_come_from_it_with_their_digest(archive: Path, branch: str, version: str) -> None:
+    target = replace(TRIXIE, foreign=(foreign(archive, branch),))
+    where = mirror.Mirror({"nvidia": f"file:{archive}"}, "a test")
+    (found,) = apt.resolve_part(target, where, ["nvidia-driver-cuda"])
+    assert (found.version, found.archive, found.path) == (version, "nvidia", f"{version}.deb")
+    assert found.sha256 == sha256_of(archive / f"{version}.deb")
+    assert where.urls(found.archive, found.path) == (f"file:{archive}/{version}.deb",)
+
+
+def test_a_branch_that_it_lacks_is_not_replaced_by_another(archive: Path) -> None:
+    target = replace(TRIXIE, foreign=(foreign(archive, "575"),))
+    with pytest.raises(BuilderError, match="nvidia-driver-cuda") as caught:
+        apt.resolve_part(target, mirror.Mirror({"nvidia": f"file:{archive}"}, "a test"), ["nvidia-driver-cuda"])
+    assert caught.value.code == Exit.SPEC
+
+
+def test_another_s_signature_is_refused(archive: Path) -> None:
+    other = Path(__file__).parents[2] / "keys/ubuntu-cdimage.gpg"
+    target = replace(TRIXIE, foreign=(Foreign("nvidia", other.read_bytes()),))
+    with pytest.raises(BuilderError, match="NO_PUBKEY") as caught:
+        apt.resolve_part(target, mirror.Mirror({"nvidia": f"file:{archive}"}, "a test"), ["nvidia-driver-cuda"])
+    assert caught.value.code == Exit.FETCH
+
+
+def test_the_fingerprint_that_we_read_is_the_one_that_gpg_shows(archive: Path, tmp_path: Path) -> None:
+    shown = run(
+        ["gpg", "--homedir", tmp_path / "home", "--with-colons", "--show-keys", archive / "key.asc"],
+        step="asking gpg",
+    )
+    (line,) = (line for line in shown.stdout.splitlines() if line.startswith("fpr:"))
+    assert pgp.fingerprints((archive / "key.asc").read_bytes()) == (line.split(":")[9],)
