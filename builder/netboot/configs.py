@@ -17,6 +17,7 @@ from builder.spec.model import Cluster
 
 Dhcp = Literal["proxy", "full", "none"]
 Loader = Literal["ipxe", "grub"]
+_TRIES = 24  # of the boot loader, 5 seconds between two
 POOL = 128  # addresses that are given to machines we do not know
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -146,14 +147,18 @@ def install_script(site: Site, loader: Loader, node: str, order: str, card: str)
             (
                 "#!ipxe",
                 f"echo Installing {node} of {site.cluster.name}",
+                "set try:int32 0",
                 ":again",
                 f"kernel {site.web}/vmlinuz {arguments} initrd=initramfs.img || goto wait",
                 f"initrd --name initramfs.img {site.web}/initramfs.img || goto wait",
                 "boot || goto wait",
                 ":wait",
                 "imgfree",
+                "inc try",
                 "sleep 5",
-                "goto again",
+                f"iseq ${{try}} {_TRIES} || goto again",
+                "echo It does not start; booting the next device. With Secure Boot, boot by the firmware itself.",
+                "exit 1",
                 "",
             )
         )

@@ -131,10 +131,12 @@ def _parts(machine: Machine) -> Iterator[list[str]]:
     yield from _consoles(machine)
     yield ["-device", "virtio-rng-pci"]
     if machine.nic is not None:
-        # A fixed slot, so the card has one name with the medium and without. No option ROM where the test does not
-        # boot from the network: the ROM would cost seconds.
-        boot = "romfile=" if machine.nic.bootindex is None else f"bootindex={machine.nic.bootindex}"
-        card = f"virtio-net-pci,netdev=net0,mac={machine.nic.mac},addr=0x8,{boot}"
+        # A fixed slot, so the card has one name with the medium and without. The option ROM, which is iPXE and
+        # costs seconds, is for BIOS that boots from the network: UEFI has drivers of its own, as real ones have.
+        boot = "" if machine.nic.bootindex is None else f",bootindex={machine.nic.bootindex}"
+        if machine.nic.bootindex is None or machine.firmware != "bios":
+            boot += ",romfile="
+        card = f"virtio-net-pci,netdev=net0,mac={machine.nic.mac},addr=0x8{boot}"
         yield ["-netdev", _netdev(machine.nic.network), "-device", card]
     yield from _storage(machine)
     if machine.direct is not None:
