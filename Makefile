@@ -20,6 +20,10 @@ ifneq ($(filter examples/containers%,$(CLUSTER)),)
 iso plan boot-test: examples/images/hello.tar
 endif
 
+ifneq ($(filter examples/exo-%,$(CLUSTER)),)
+iso plan boot-test: examples/models/builder--tiny exo-secrets
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: lane-tools lane-machines help setup iso pxe serve plan boot-test check test engines fmt golden bench clean
 
@@ -35,6 +39,14 @@ $(READY): pyproject.toml builder/host.py tools/setup
 
 examples/models/tiny.gguf: tools/make-tiny-model | $(READY)
 	$(BIN)/python tools/make-tiny-model $@
+
+examples/models/builder--tiny: tools/make-tiny-model | $(READY)
+	$(BIN)/python tools/make-tiny-model $@ --as builder/tiny
+	@touch $@
+
+.PHONY: exo-secrets
+exo-secrets: $(READY)
+	@$(BIN)/builder secrets $(CLUSTER)
 
 examples/images/hello.tar: tools/make-tiny-image | $(READY)
 	$(BIN)/python tools/make-tiny-image $@

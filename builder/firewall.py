@@ -8,6 +8,7 @@ from builder import engines
 from builder.spec.model import Cluster
 
 SSH = 22
+LINK_LOCAL = "fe80::/10"  # IPv6 on the cable alone (RFC 4291, 2.5.6)
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Rule:
     @property
     def as_nft(self) -> str:
         """The rule's match in nftables' language, without its verdict."""
-        return (f"ip saddr {self.source} " if self.source else "") + f"{self.proto} dport {self.ports}"
+        family = "ip6" if ":" in (self.source or "") else "ip"
+        return (f"{family} saddr {self.source} " if self.source else "") + f"{self.proto} dport {self.ports}"
 
 
 def rules(cluster: Cluster) -> tuple[Rule, ...]:
@@ -47,4 +49,5 @@ def rules(cluster: Cluster) -> tuple[Rule, ...]:
 
 
 def _source(cluster: Cluster, source: object) -> str | None:
-    return {"any": None, "cluster": str(cluster.network.subnet)}.get(str(source), str(source))
+    names = {"any": None, "cluster": str(cluster.network.subnet), "link-local": LINK_LOCAL}
+    return names.get(str(source), str(source))

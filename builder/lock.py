@@ -29,6 +29,7 @@ from builder.gpu import sources as gpu_sources
 from builder.media import baseiso
 from builder.media.baseiso import LockedIso
 from builder.source import LockedSource
+from builder.spec.local import folder_files
 from builder.spec.model import Cluster, Image, Model
 from builder.wheels import Wheel
 
@@ -327,7 +328,7 @@ def resolve_models(cluster: Cluster, base: Path, cache: Cache) -> tuple[tuple[Lo
     commits: dict[str, str] = {}
     for model in cluster.models:
         if model.repo is None:
-            files.append(_identify(model, base, cache))
+            files += _identify(model, base, cache)
         else:
             commits[model.name], found = _identify_repo(model, cache)
             files += found
@@ -353,16 +354,30 @@ def _identify_repo(model: Model, cache: Cache) -> tuple[str, list[LockedModel]]:
     return snapshot.commit, found
 
 
-def _identify(model: Model, base: Path, cache: Cache) -> LockedModel:
-    """Size and digest of a model; one that is given by URL is fetched, so that the build has it."""
+def local_files(model: Model, base: Path) -> dict[str, Path]:
+    """A model's files on this machine, by name: one, or those of a folder."""
+    assert model.path is not None
+    path = base / model.path
+    if not path.is_dir():
+        return {model.name: path}
+    return {f"{model.name}/{name}": path / name for name in folder_files(path)}
+
+
+def _identify(model: Model, base: Path, cache: Cache) -> list[LockedModel]:
+    """Size and digest of a model's files; one that is given by URL is fetched, so that the build has it."""
     if model.path is not None:
-        path = base / model.path
-        with bar(f"hashing {model.name}", path.stat().st_size) as advance:
-            found = LockedModel(model.name, sha256_of(path, advance), path.stat().st_size)
-    else:
-        assert model.url is not None
-        item = url_item(model, model.sha256)
-        (path,) = fetch([item], cache, title=f"fetching {model.name}").values()
-        found = LockedModel(model.name, path.name, path.stat().st_size)
+        files = [_hashed(name, path) for name, path in local_files(model, base).items()]
+        if not (base / model.path).is_dir():
+            require_model_unchanged(files[0], model.sha256)
+        return files
+    assert model.url is not None
+    item = url_item(model, model.sha256)
+    (path,) = fetch([item], cache, title=f"fetching {model.name}").values()
+    found = LockedModel(model.name, path.name, path.stat().st_size)
     require_model_unchanged(found, model.sha256)
-    return found
+    return [found]
+
+
+def _hashed(name: str, path: Path) -> LockedModel:
+    with bar(f"hashing {name}", path.stat().st_size) as advance:
+        return LockedModel(name, sha256_of(path, advance), path.stat().st_size)

@@ -163,7 +163,12 @@ class Plan:
 
     def files(self, node: str) -> dict[str, bytes]:
         """Every rendered file of one node by its path on the node; symbolic links are not among them."""
-        rendered = {file.path: file.content for file in self.site if file.link is None}
+        hidden = b"(a secret, which is not shown)\n"
+        rendered = {
+            file.path: hidden if file.mode == render.SECRET else file.content
+            for file in self.site
+            if file.link is None
+        }
         seed = {f"{seeds.FOLDER}/{name}": text for name, text in self.seeds[node].items()}
         document = {AUTOINSTALL: self.documents[node]} if node in self.documents else {}
         return {**rendered, **seed, **document}

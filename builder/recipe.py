@@ -20,6 +20,16 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """A mend of a source, before anything is built: ``old``, which must be there once, becomes ``new``."""
+
+    source: str
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
 class Step:
     """A program of the build's root, run in the folder ``at`` of ``source``.
 
@@ -49,3 +59,4 @@ class Recipe:
     steps: tuple[Step, ...]
     installs: tuple[tuple[str, str, str], ...]
     wheels: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()

@@ -25,6 +25,9 @@ from builder import resources
 _LEAF = re.compile(r"\s*\{\{((?:(?!\{\{|\}\}).)*)\}\}\s*", re.DOTALL)  # one expression and nothing else
 
 
+SECRET = 0o600  # what such a file holds is shown to nobody
+
+
 @dataclass(frozen=True)
 class File:
     """A file of the target: absolute ``path``, permission bits, and content (or the target of a symlink)."""
@@ -70,8 +73,9 @@ def text(name: str, context: Mapping[str, Any]) -> str:
 def overlay(layer: str, context: Mapping[str, Any]) -> tuple[File, ...]:
     """The files of ``overlays/<layer>/rootfs``.
 
-    Names ending in ``.j2`` are rendered, and one ending in ``.link`` becomes a symbolic link to what the file
-    says, since a Python wheel can hold no links. The rest are copied.
+    Names ending in ``.j2`` are rendered (what renders to nothing makes no file), and one ending in ``.link``
+    becomes a symbolic link to what the file says, since a Python wheel can hold no links. One ending in
+    ``.secret`` (before ``.j2``) is root's alone. The rest are copied.
     """
     top = resources.root() / "overlays" / layer / "rootfs"
     return tuple(_overlay_files(top, context))
@@ -80,12 +84,16 @@ def overlay(layer: str, context: Mapping[str, Any]) -> tuple[File, ...]:
 def _overlay_files(top: Path, context: Mapping[str, Any]) -> Iterator[File]:
     for path in sorted(top.rglob("*")):
         target = "/" + str(path.relative_to(top)).removesuffix(".j2").removesuffix(".link")
+        secret = target.endswith(".secret")
+        target = target.removesuffix(".secret")
         if path.suffix == ".link":
             yield File(target, 0o777, link=path.read_text().strip())
         elif path.is_file() and "__pycache__" not in path.parts:
-            mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
+            mode = SECRET if secret else 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
             if path.suffix == ".j2":
                 content = text(str(path.relative_to(resources.root())), context).encode()
+                if not content.strip():
+                    continue
             else:
                 content = path.read_bytes()
             yield File(target, mode, content)

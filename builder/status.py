@@ -27,7 +27,8 @@ class Row:
     """One node. None: not known, since the node could not be asked.
 
     ``joined``: nodes that it sees in the cluster, of how many; None without an engine too. ``plan_matches``:
-    whether it was installed from the plan that the spec and its lock give now; None without a lock.
+    whether it was installed from the plan that the spec and its lock give now; None without a lock. ``url``,
+    ``notes``: where the engine is reached, and what it says of itself.
     """
 
     node: str
@@ -38,6 +39,8 @@ class Row:
     plan: str | None = None
     plan_matches: bool | None = None
     problems: tuple[str, ...] = ()
+    url: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -107,6 +110,8 @@ def row(node: Node, done: Completed, plan_id: str | None) -> Row:
             plan=str(answer["plan"]),
             plan_matches=None if plan_id is None else answer["plan"] == plan_id,
             problems=problems,
+            url=str(answer.get("url") or ""),
+            notes=tuple(map(str, answer.get("notes") or ())),
         )
     except (ValueError, KeyError, TypeError, IndexError):
         why = f"node-doctor exited {done.returncode} without an answer"
@@ -139,7 +144,14 @@ def table(rows: Sequence[Row]) -> str:
         )
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    return "".join(f"{line.rstrip()}\n" for line in (*lines, *_told(rows)))
+
+
+def _told(rows: Sequence[Row]) -> list[str]:
+    """Where the cluster is to be reached, and what its engine says of itself; each once."""
+    said = [f"{row.node}: {note}" for row in rows for note in row.notes]
+    urls = dict.fromkeys(f"open {row.url}" for row in rows if row.url)
+    return [*urls, *said]
 
 
 def _word(value: bool | None) -> str:

@@ -10,6 +10,7 @@ import click
 from builder import build, console, lock
 from builder import plan as planning
 from builder.cache import Cache
+from builder.chat import chat
 from builder.cli.root import AS_JSON, CLUSTER, OUT, main, with_cache
 from builder.errors import BuilderError, Exit
 from builder.spec.load import load
@@ -20,6 +21,7 @@ from builder.verify.clusterspec import cluster_test_of
 from builder.verify.clustertest import cluster_test
 from builder.verify.firmware import FirmwareKind
 from builder.verify.machine import MediumKind
+from builder.verify.realnodes import verify as verify_nodes
 from builder.verify.spec import boot_test_of
 
 
@@ -102,3 +104,37 @@ def status(cluster: Path, as_json: bool) -> None:
     click.echo(json.dumps([row.as_data() for row in rows], indent=2) if as_json else status_table(rows))
     if not all(row.good for row in rows):
         raise BuilderError("not every node is well", hint="node-doctor on a node says what to do", code=Exit.BOOT)
+
+
+@main.command("chat")
+@CLUSTER
+@click.argument("text")
+def chat_command(cluster: Path, text: str) -> None:
+    """Ask the cluster for one answer, through its engine's API, from this machine.
+
+    \b
+    Example:  builder chat cluster.yaml "hello"
+    """
+    click.echo(chat(load(cluster), text))
+
+
+@main.command("verify")
+@CLUSTER
+@OUT
+@AS_JSON
+@click.option("--host", "on_hosts", is_flag=True, required=True, help="On the real nodes, over ssh.")
+def verify_command(cluster: Path, out: Path, as_json: bool, on_hosts: bool) -> None:
+    """Go through the checklist of a cluster that runs: driver, GPU, membership, an answer, tokens per second.
+
+    \b
+    Writes report.json and junit.xml to <out>/<cluster>/verify/; exit code 6 if a point fails. Changes nothing.
+    Example:  builder verify cluster.yaml --host
+    """
+    model = load(cluster)
+    path = lock.path_for(cluster)
+    report = verify_nodes(model, planning.make(model, lock.load(path)).id if path.exists() else None, console.say)
+    folder = out / model.name / "verify"
+    report.write(folder)
+    click.echo(report.to_json() if as_json else report.summary())
+    if not report.passed:
+        raise BuilderError(f"not every point is fulfilled; the report is in {folder}", code=Exit.BOOT)

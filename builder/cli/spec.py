@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from builder import build, console, gpu, lock, preflight
+from builder import build, console, engines, gpu, lock, preflight
 from builder import plan as planning
 from builder.cache import Cache
 from builder.cli.root import AS_JSON, CLUSTER, main, with_cache
@@ -16,6 +16,7 @@ from builder.errors import BuilderError, Exit, SpecError
 from builder.files import complete_or_absent
 from builder.spec.load import load
 from builder.spec.schema import schema as json_schema
+from builder.spec.secrets import make as make_secrets
 from builder.spec.starter import starter
 from builder.spec.warnings import warnings as spec_warnings
 
@@ -82,6 +83,8 @@ def validate(cluster: Path, as_json: bool) -> None:
     for warning in warnings:
         console.warn(warning)
     click.echo(f"{cluster}: {len(model.nodes)} nodes, no mistakes")
+    for line in engines.of(model).advice(model):
+        click.echo(line)
 
 
 @main.command()
@@ -160,3 +163,15 @@ def lock_command(cluster: Path, update: bool, cache: Cache) -> None:
     with cache.locked():
         pins = build.locked(model, cluster, cache, update=update)
     click.echo(f"{lock.path_for(cluster)}: {len(pins.packages)} packages, {len(pins.models)} model files")
+
+
+@main.command("secrets")
+@CLUSTER
+def secrets_command(cluster: Path) -> None:
+    """Make the secrets that a spec names and that are not there yet. None is shown, and none is made twice.
+
+    \b
+    Example:  builder secrets cluster.yaml
+    """
+    for path in make_secrets(cluster):
+        click.echo(f"made {path}: keep it, every later build of this cluster needs the same")

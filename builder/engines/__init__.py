@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.engines import dask, llamacpp, none, ray
+from builder.engines import dask, exo, llamacpp, none, ray
 from builder.engines.kind import Kind, Minimum, Port
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "JOIN", "Kind", "Minimum", "Port", "of", "ports"]
 
-ENGINES: dict[str, Kind] = {kind.name: kind for kind in (none.KIND, llamacpp.KIND, ray.KIND, dask.KIND)}
+ENGINES: dict[str, Kind] = {kind.name: kind for kind in (none.KIND, llamacpp.KIND, exo.KIND, ray.KIND, dask.KIND)}
 
 
 # The nodes' own talk: what each knows of its membership, its plan and its clock, served by builder-join.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.engines.trial import Trial
+from builder.engines.trial import Request, Trial
 from builder.recipe import Recipe
 from builder.spec.engine import Engine
 from builder.spec.finding import Finding
@@ -32,8 +32,8 @@ Read = Callable[[str, str], str]
 class Port:
     """What an engine needs opened: a port, or a range like "8000-8010".
 
-    ``source``: "cluster" (the subnet), "any", or a network. What is opened to two of them is two of these with the
-    same ``why``.
+    ``source``: "cluster" (the subnet), "link-local" (IPv6 on the cable), "any", or a network. What is opened to
+    two of them is two of these with the same ``why``.
     """
 
     proto: str
@@ -92,13 +92,15 @@ class Minimum:
 class Kind:
     """An engine. All functions are pure.
 
-    ``options``: its group in the spec. ``part``: its programs. ``wheels``: the Python packages among them, which
-    a source that is built may have a say in; it is asked when a lock is made. ``formats``: endings of model files
-    that it can load. ``ports``: what the firewall opens. ``facts``: what a node must know of it, for
-    ``/etc/builder/cluster.json`` and the templates of its overlay. ``check``: what is wrong with a spec that
-    chose it; it is asked for a draft without files, and once more when there is a lock. ``minimum``: what it
-    needs. ``trial``: how to prove that it works. ``smoke``: programs that must exit 0 inside the part when the
-    layer is made.
+    ``options``: its group in the spec. ``part``: its programs. ``wheels``: the Python packages among them, which a
+    source that is built may have a say in; it is asked when a lock is made. ``formats``: endings of model files
+    that it can load. ``chat``: how to ask it for one answer to a text, if it can talk. ``advice``: what `validate`
+    says of a spec without mistakes. ``on_gpu``: a command for root's shell on a node that exits 0 when the
+    engine's own library computed something on its GPU. ``ports``: what the firewall opens. ``facts``: what a node
+    must know of it, for ``/etc/builder/cluster.json`` and the templates of its overlay. ``check``: what is wrong
+    with a spec that chose it; it is asked for a draft without files, and once more when there is a lock.
+    ``minimum``: what it needs. ``trial``: how to prove that it works. ``smoke``: programs that must exit 0 inside
+    the part when the layer is made.
     """
 
     options: type[Engine]
@@ -111,6 +113,9 @@ class Kind:
     trial: Callable[[Cluster], Trial | None]
     smoke: tuple[tuple[str, ...], ...] = ()
     wheels: Callable[[Cluster, Read], Wheels] | None = None
+    chat: Callable[[Cluster, str], Request | None] = lambda _cluster, _text: None
+    advice: Callable[[Cluster], tuple[str, ...]] = lambda _cluster: ()
+    on_gpu: Callable[[Cluster], str | None] = lambda _cluster: None
 
     @property
     def name(self) -> str:

@@ -47,9 +47,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trial:
-    """``listens``: node → its TCP ports that the others need. ``judge`` takes what the looks printed, in order."""
+    """``listens``: node → its TCP ports that the others need. ``judge`` takes what the looks printed, in order.
+
+    ``speed``: a longer request, of which ``read`` tells how many tokens were made for it, as a number.
+    """
 
     listens: Mapping[str, tuple[int, ...]]
     request: Request
     looks: tuple[Look, ...]
     judge: Callable[[Sequence[str]], Verdict]
+    speed: Request | None = None

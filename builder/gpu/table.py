@@ -75,7 +75,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Extra:
-    """The CUDA of an engine's wheels: its name, as exo spells it, and the least driver."""
+    """The CUDA of an engine's wheels: its name, as engines spell it, and the least driver."""
 
     name: str
     driver: str

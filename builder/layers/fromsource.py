@@ -18,11 +18,11 @@ from builder.canonical import code_digest, digest
 from builder.errors import BuilderError
 from builder.files import need_room
 from builder.lock import Lock
-from builder.recipe import Recipe, Step
+from builder.recipe import Edit, Recipe, Step
 from builder.run import run
 from builder.wheels import Wheel
 
-# What the build's root takes beside its packages' own files, sources and compiled objects: measured with exo.
+# What the build's root takes beside its packages' own files, sources and compiled objects: as measured.
 _ROOM = 4 << 30
 
 
@@ -54,6 +54,8 @@ def make(recipe: Recipe, lock: Lock, blobs: Mapping[str, Path], cache: Cache, py
             folder = work / "in" / source.name
             folder.mkdir(parents=True)
             run(["tar", "-xf", blobs[source.sha256], "-C", folder], step=f"unpacking {source.name}")
+        for edit in recipe.edits:
+            mend(work / "in" / edit.source, edit)
         for step in recipe.steps:
             build.step(step)
         (work / "in" / "wheels").mkdir(parents=True)
@@ -76,6 +78,18 @@ def unpack(packages: Sequence[Package], blobs: Mapping[str, Path], root: Path) -
         run(["dpkg-deb", "--extract", blobs[package.sha256], root], step=f"unpacking {package.name}")
 
 
+def mend(source: Path, edit: Edit) -> None:
+    """Apply an edit. Raises BuilderError if the source is not what the edit was made for."""
+    path = source / edit.path
+    text = path.read_text() if path.is_file() else ""
+    if text.count(edit.old) != 1:
+        raise BuilderError(
+            f"{edit.source}: {edit.path} has {text.count(edit.old)} of the places that are to be mended, not 1",
+            hint="the edit belongs to another version: see the engine's module",
+        )
+    path.write_text(text.replace(edit.old, edit.new))
+
+
 class _Build:
     """The build's root, with a home that its programs may write to and the sources under /mnt/in."""
 
@@ -85,6 +99,8 @@ class _Build:
             (work / name).mkdir()
         self._binds = {"home": work / "home", "in": work / "in"}
         sandbox.mount_points(root)
+        _trust(root)
+        _compilers(root)
 
     def step(self, step: Step) -> None:
         """Run one step of a recipe."""
@@ -97,13 +113,28 @@ class _Build:
         argv = [f"/usr/bin/python{python}", "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
         argv += ["--no-build-isolation", "--wheel-dir", "/mnt/in/wheels", f"/mnt/in/{path}"]
         with console.step(f"building {name}"):
-            self._run(argv, f"building {name}", at="/mnt/in", env={"CC": "gcc"}, network=False)
+            self._run(argv, f"building {name}", at="/mnt/in", env={}, network=False)
 
     def _run(self, argv: Sequence[str], step: str, *, at: str, env: Mapping[str, str], network: bool) -> None:
         everyone = {"HOME": "/mnt/home", "SOURCE_DATE_EPOCH": "1"}
         sandbox.inside(
             self._root, argv, step=step, binds=self._binds, at=at, env={**everyone, **env}, network=network
         )
+
+
+def _trust(root: Path) -> None:
+    """Gather the root's certificates in one file, as configuring ca-certificates would: pip wants it there."""
+    certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+    bundle = root / "etc/ssl/certs/ca-certificates.crt"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    bundle.write_bytes(b"".join(path.read_bytes() for path in certificates))
+
+
+def _compilers(root: Path) -> None:
+    """The names that programs look for a compiler by, which are alternatives that no package holds."""
+    for name, program in (("cc", "gcc"), ("c++", "g++")):
+        if (root / "usr/bin" / program).exists() and not (root / "usr/bin" / name).exists():
+            (root / "usr/bin" / name).symlink_to(program)
 
 
 def _place(source: Path, target: Path) -> None:

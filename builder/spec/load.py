@@ -53,13 +53,25 @@ def loads(text: str, *, source: str = "cluster.yaml", base: Path = Path()) -> Cl
     reader = Reader()
     draft = reader.cluster(root)
     found = local.resolve(draft, base)
-    for finding in (*found.findings, *checks.check(draft)):
+    whole = draft.model_copy(update={"engine": draft.engine.model_copy(update=found.engine)})
+    for finding in (*found.findings, *checks.check(whole)):
         if not _in_doubt(finding, reader.bad):
             line = line_of(root, finding.path)
             reader.mistakes.append(Mistake(line, dotted(finding.path), finding.message, finding.hint))
     if reader.mistakes:
         raise SpecError(source, reader.mistakes)
     return _with(draft, found)
+
+
+def draft(text: str, source: str) -> Cluster:
+    """What could be read of a spec, whatever is wrong with it. Raises SpecError if it is no spec at all."""
+    try:
+        root = tree.parse(text)
+    except tree.TreeError as error:
+        raise SpecError(source, [Mistake(error.line, "(file)", error.message, error.hint)]) from None
+    if root is None:
+        raise SpecError(source, [Mistake(0, "(file)", "is empty", "`builder init` writes one")])
+    return Reader().cluster(root)
 
 
 def _with(cluster: Cluster, found: local.Local) -> Cluster:
@@ -70,7 +82,8 @@ def _with(cluster: Cluster, found: local.Local) -> Cluster:
     if storage.luks is not None:
         luks = storage.luks.model_copy(update={"passphrase": found.passphrase})
         storage = storage.model_copy(update={"luks": luks})
-    return cluster.model_copy(update={"access": access, "storage": storage, "gpu": found.gpu})
+    engine = cluster.engine.model_copy(update=found.engine)
+    return cluster.model_copy(update={"access": access, "storage": storage, "gpu": found.gpu, "engine": engine})
 
 
 def _in_doubt(finding: Finding, bad: set[Keys]) -> bool:

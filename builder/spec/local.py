@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from builder.spec import gpufiles
+from builder.spec import enginefiles, gpufiles, rules
 from builder.spec.finding import Finding, Keys
 from builder.spec.gpu import Gpu
-from builder.spec.model import Cluster
+from builder.spec.model import Cluster, Model
 from builder.spec.sizes import RuleError, format_size
 from builder.spec.sshkeys import TYPES, is_private, public_key
 
@@ -25,11 +26,14 @@ _TYPED = "use what every keyboard has: letters, digits, blanks and signs of ASCI
 
 @dataclass(frozen=True)
 class Local:
-    """What the files held: all public keys, the disks' passphrase, the GPUs' certificate; and what is wrong."""
+    """What the files held: all public keys, the disks' passphrase, the GPUs' certificate, and what the engine's
+    options name, by field; and what is wrong.
+    """
 
     keys: tuple[str, ...]
     passphrase: SecretStr | None
     gpu: Gpu | None
+    engine: dict[str, SecretStr | str]
     findings: tuple[Finding, ...]
 
 
@@ -62,7 +66,8 @@ def resolve(cluster: Cluster, base: Path) -> Local:
         if image and image.path:
             findings += _file(image.path, base, ("images", index, "path"), "name one archive")[0]
     gpu, wrong = gpufiles.resolve(cluster.gpu, base)
-    return Local(tuple(keys), passphrase, gpu, (*findings, *_models(cluster, base), *wrong))
+    engine, odd = enginefiles.resolve(cluster, base)
+    return Local(tuple(keys), passphrase, gpu, engine, (*findings, *_models(cluster, base), *wrong, *odd))
 
 
 def _plain(name: str, base: Path) -> Path:
@@ -149,7 +154,10 @@ def _models(cluster: Cluster, base: Path) -> Iterator[Finding]:
     for index, model in enumerate(cluster.models):
         if model.path:
             where = ("models", index, "path")
-            findings, size = _file(model.path, base, where, "name one file; give each its own item")
+            if (base / model.path).is_dir():
+                findings, size = _folder(model, base, where)
+            else:
+                findings, size = _file(model.path, base, where, "name a file or a folder")
             yield from findings
             total += size
     room = cluster.storage.models.size
@@ -158,6 +166,33 @@ def _models(cluster: Cluster, base: Path) -> Iterator[Finding]:
         yield Finding(
             ("storage", "models"), f"is too small: the models take {needed}", "write fit, or a larger size"
         )
+
+
+def folder_files(folder: Path) -> list[str]:
+    """The files of a model that is a folder, by their paths in it; hidden ones are a program's own notes."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def _folder(model: Model, base: Path, where: Keys) -> tuple[list[Finding], int]:
+    """What is wrong with a folder of files that will be used where they lie, and the size of all."""
+    assert model.path is not None
+    names = folder_files(base / model.path)
+    if not names:
+        return [Finding(where, f"{model.path} is a folder without files")], 0
+    found, total = [], 0
+    if model.sha256:
+        found.append(Finding((*where[:-1], "sha256"), "goes with one file, and path is a folder", "leave it out"))
+    for name in names:
+        if not re.fullmatch(rules.MODEL_PATH, name):
+            found.append(
+                Finding(where, f"{name} has a name that no node could hold", "rename it, or take it away")
+            )
+            continue
+        findings, size = _file(f"{model.path}/{name}", base, where, "")
+        found += findings
+        total += size
+    return found, total
 
 
 def _file(name: str, base: Path, where: Keys, hint: str) -> tuple[list[Finding], int]:

@@ -258,12 +258,12 @@ class Model(Section):
     name: t.FileName = Field(
         _LATER,
         description="Name on the node, below /srv/models: of the file, or of the folder that holds the files of "
-        "`repo` (default: `org--name`).",
+        "`repo` (default: `org--name`) or of a folder at `path`.",
         examples=["tiny.gguf", "org--name"],
     )
     path: t.LocalPath | None = Field(
         None,
-        description="The file on the building machine, relative to the spec.",
+        description="The file, or a folder of files, on the building machine, relative to the spec.",
         examples=["models/tiny.gguf"],
     )
     url: t.Url | None = Field(
@@ -466,7 +466,7 @@ class Cluster(Section):
     engine: SerializeAsAny[Engine] = Field(
         NoEngine(),
         description="What makes the nodes one cluster: a name, or a group with the engine's options.",
-        examples=["none", "llamacpp"],
+        examples=["none", "llamacpp", "exo"],
     )
     gpu: Gpu | None = Field(None, description="The nodes' GPUs. Default: none.")
     runtime: Literal["none", "docker"] = Field(

@@ -17,6 +17,8 @@ LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+@=-]{0,254}$"
 MODEL_PATH = r"^[A-Za-z0-9_][A-Za-z0-9_.+@=-]*(/[A-Za-z0-9_][A-Za-z0-9_.+@=-]*)*$"
 REPO = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}$"
+WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+OVERRIDE = r"^(-[A-Za-z0-9][A-Za-z0-9._-]*|[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*)$"
 # A name, extras, versions: what pip calls a requirement, without markers, addresses and options.
 REQUIREMENT = (
     r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._,-]+\])?"
@@ -258,6 +260,27 @@ def variable(text: str) -> str:
 def local_path(text: str) -> str:
     if not text or "\n" in text or text.endswith("/"):
         raise RuleError("is not the path of a file")
+    return text
+
+
+def place(text: str) -> str:
+    """Where a git repository is."""
+    if not text or any(char.isspace() for char in text) or text.startswith("-"):
+        raise RuleError(f"{show(text)} is not a place of a git repository", "write a URL, or a path")
+    return text
+
+
+def word(text: str) -> str:
+    if not re.fullmatch(WORD, text):
+        raise RuleError(f"{show(text)} must be one word of letters, digits, dots and dashes")
+    return text
+
+
+def override(text: str) -> str:
+    """Another release of a Python package, or none of it."""
+    if not re.fullmatch(OVERRIDE, text):
+        hint = "write mlx-lm==0.31.3 for a release, or -torch to leave it out"
+        raise RuleError(f"{show(text)} is not a Python package's release", hint)
     return text
 
 

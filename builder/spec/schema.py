@@ -26,7 +26,9 @@ def schema() -> dict[str, Any]:
         if isinstance(section, type) and issubclass(section, Section):
             _as_written(definition, section)
     variants = {kind.options.__name__: kind.options.model_json_schema(by_alias=True) for kind in ENGINES.values()}
-    for variant in variants.values():
+    for kind in ENGINES.values():
+        variant = variants[kind.options.__name__]
+        _as_written(variant, kind.options)
         variant.pop("$defs", None)
         variant["required"] = ["name"]
     definitions |= variants

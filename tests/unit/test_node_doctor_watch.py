@@ -226,8 +226,10 @@ def test_nodes_whose_cluster_says_nothing_of_plans_are_flagged_only() -> None:
 
 
 def test_an_engine_that_the_image_lacks_is_named() -> None:
-    with pytest.raises(node.UnknownError, match=r"cluster\.json names the engine exo, and this image has nothing"):
-        engines.of({"engine": {"name": "exo"}})
+    with pytest.raises(
+        node.UnknownError, match=r"cluster\.json names the engine slurm, and this image has nothing"
+    ):
+        engines.of({"engine": {"name": "slurm"}})
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,7 @@ def test_wrong_key_files(tmp_path: Path, pattern: str, message: str) -> None:
     [
         ("no.gguf", "no.gguf does not exist"),
         ("~/x.gguf", "~/x.gguf does not exist"),
-        ("folder", "folder is not a file"),
+        ("folder", "folder is a folder without files"),
         ("empty", "empty is empty"),
         ("folder/", "is not the path of a file"),
     ],

@@ -14,7 +14,7 @@ from pydantic import Field
 from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port
 from builder.engines.llamacpp import model as gguf
 from builder.engines.llamacpp import trial
-from builder.engines.trial import Trial
+from builder.engines.trial import Request, Trial
 from builder.spec import types as t
 from builder.spec.engine import Engine
 
@@ -131,6 +131,10 @@ def try_out(cluster: Cluster) -> Trial:
     return trial.trial(first, wanted.port, workers, wanted.rpc_port)
 
 
+def chat(cluster: Cluster, text: str) -> Request:
+    return trial.answer(head(cluster), options(cluster).port, text)
+
+
 PART = Part(
     prefix=PREFIX,
     release="forky",
@@ -145,5 +149,6 @@ KIND = Kind(
     check=check,
     minimum=minimum,
     trial=try_out,
+    chat=chat,
     smoke=(("/usr/bin/llama-server", "--version"), (f"{LIBEXEC}/ggml-rpc-server", "--help")),
 )

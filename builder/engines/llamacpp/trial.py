@@ -29,7 +29,29 @@ def trial(head: str, port: int, workers: Mapping[str, str], rpc_port: int) -> Tr
         ),
         looks=tuple(looks),
         judge=partial(_judge, {name: f"{address}:{rpc_port}" for name, address in workers.items()}),
+        speed=Request(
+            node=head,
+            port=port,
+            path="/v1/completions",
+            body={"prompt": "Count to a hundred.", "max_tokens": 128, "temperature": 0},
+            read=_tokens,
+            patience=600,
+        ),
     )
+
+
+def answer(head: str, port: int, text: str) -> Request:
+    """One answer to a text, by the API's chat."""
+    body = {"messages": [{"role": "user", "content": text}], "max_tokens": 512}
+    return Request(head, port, "/v1/chat/completions", _said, body, patience=600)
+
+
+def _said(reply: bytes) -> str:
+    return str(json.loads(reply)["choices"][0]["message"]["content"])
+
+
+def _tokens(reply: bytes) -> str:
+    return str(json.loads(reply)["usage"]["completion_tokens"])
 
 
 def _text(reply: bytes) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from . import engines, node, watch
 
 
-def text(cluster: dict, name: str, plan: str, members: watch.Members) -> str:
-    """A few lines: cluster, node, who is in, where the API is, and what to do when something is missing."""
+def text(cluster: dict, name: str, plan: str, members: watch.Members, notes: tuple[str, ...] = ()) -> str:
+    """A few lines: cluster, node, who is in, where the API is, and what to do when something is missing.
+
+    ``notes``: the engine's own.
+    """
     lines = [f"cluster {cluster['cluster']}, node {name}"]
     lines[0] += f" ({node.address(cluster, name)}), plan {plan[:12]}"
     engine = engines.of(cluster)
@@ -18,6 +21,7 @@ def text(cluster: dict, name: str, plan: str, members: watch.Members) -> str:
         lines += [f"  {who}: {reason}" for who, reason in members.items() if reason is not None]
     if engine.url(cluster):
         lines.append(f"API: {engine.url(cluster)}")
+    lines += notes
     lines.append("what is wrong, and what to do: sudo node-doctor")
     return "\n".join(lines) + "\n"
 

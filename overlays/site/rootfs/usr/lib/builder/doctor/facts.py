@@ -57,6 +57,8 @@ def gather(root: Path = Path("/")) -> Facts:
         unhashed=unhashed,
         gpus=_gpus(cluster, limits),
         members=members.seen(cluster, look, manifest["plan"]) or None,
+        url=engine.url(cluster),
+        notes=engines.notes(cluster, root),
         limits=limits,
     )
 

@@ -18,7 +18,8 @@ class Closed(NamedTuple):
 
 def as_nft(opening: dict) -> str:
     """The rule that opens it, in nftables' language, as the site layer renders it."""
-    source = f"ip saddr {opening['source']} " if opening["source"] else ""
+    family = "ip6" if ":" in (opening["source"] or "") else "ip"
+    source = f"{family} saddr {opening['source']} " if opening["source"] else ""
     return f"{source}{opening['proto']} dport {opening['ports']} accept"
 
 
@@ -88,9 +89,10 @@ def _matches(match: dict, opening: dict, *, drops: bool) -> bool:
             return False
         first, last = _range(opening["ports"])
         return any(_fits(first, last, *_range(item), drops) for item in _items(right))
-    if payload.get("field") == "saddr" and payload["protocol"] == "ip":
+    if payload.get("field") == "saddr" and payload["protocol"] in ("ip", "ip6"):
         wanted = ipaddress.ip_network(opening["source"] or "0.0.0.0/0")
         networks = [network for item in _items(right) for network in _networks(item)]
+        networks = [network for network in networks if network.version == wanted.version]
         return any(wanted.overlaps(n) if drops else wanted.subnet_of(n) for n in networks)
     if meta.get("key") in ("l4proto", "protocol", "nfproto"):
         return bool({opening["proto"], "ip", "ipv4"} & set(map(str, _items(right))))
@@ -118,13 +120,13 @@ def _range(value: Any) -> tuple[int, int]:
     return (int(first), int(last or first)) if first.isdigit() else (-1, -1)
 
 
-def _networks(item: Any) -> list[ipaddress.IPv4Network]:
+def _networks(item: Any) -> list[Any]:
     if isinstance(item, dict) and "prefix" in item:
         item = f"{item['prefix']['addr']}/{item['prefix']['len']}"
     if isinstance(item, dict) and "range" in item:
-        ends = [ipaddress.IPv4Address(end) for end in item["range"]]
+        ends = [ipaddress.ip_address(end) for end in item["range"]]
         return list(ipaddress.summarize_address_range(*ends))
     try:
-        return [ipaddress.IPv4Network(item)]
+        return [ipaddress.ip_network(item)]
     except (ValueError, TypeError):
-        return []  # the name of a set, or IPv6
+        return []  # the name of a set

@@ -58,6 +58,7 @@ class Watcher:
         self.root, self.cluster, self.me, self.plan = root, cluster, me, plan
         self.engine = engines.of(cluster)
         self.state = watch.State(console_at=time.monotonic())
+        self._notes: tuple[str, ...] = ()
         self._mending: tuple[str, ...] = ()
         self._mended_at = watch.NEVER
 
@@ -85,8 +86,10 @@ class Watcher:
         members = membership.seen(self.cluster, look, self.plan)
         self.state, say = watch.step(self.state, time.monotonic(), members, self.plan)
         told = self.state.members or {}
-        if say.changed:  # first, so that whoever reads the line finds the banner to agree
-            show(self.root, banner.text(self.cluster, self.me, self.plan, told))
+        notes = engines.notes(self.cluster, self.root)
+        if say.changed or notes != self._notes:  # first, so that whoever reads the line finds the banner to agree
+            self._notes = notes
+            show(self.root, banner.text(self.cluster, self.me, self.plan, told, notes))
         for line in say.journal:
             print(line, flush=True)
         for line in say.console:

@@ -96,6 +96,8 @@ class Facts(NamedTuple):
     unhashed: tuple[str, ...] = ()
     gpus: tuple[str, ...] | None = ()
     members: dict[str, str | None] | None = None
+    url: str = ""
+    notes: tuple[str, ...] = ()
     limits: dict[str, str] = {}  # noqa: RUF012
 
     @property

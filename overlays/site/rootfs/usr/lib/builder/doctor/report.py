@@ -18,6 +18,8 @@ def as_data(facts: Facts, results: dict[str, Result], ready: bool | None) -> dic
         "ready": ready,
         "joined": list(watch.count(facts.members)) if facts.members else None,
         "members": facts.members or {},
+        "url": facts.url,
+        "notes": list(facts.notes),
         "checks": [_check(name, result) for name, result in results.items()],
     }
 

@@ -6,6 +6,7 @@ doors(cluster, node)        the TCP ports that node offers (model.Door)
 url(cluster)                where people reach it, or ""
 members(cluster, look)      node → None if it is in the cluster, else the reason why not
 mend(cluster, look)         units of this node to restart because their peers came back; called while watching
+notes(cluster, root)        optional: lines for the banner and `builder status`, what it serves and how far that is
 
 ``cluster`` is cluster.json, whose key ``engine`` holds what the engine's module in the builder put there.
 """
@@ -13,6 +14,7 @@ mend(cluster, look)         units of this node to restart because their peers ca
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 from .. import node
@@ -28,3 +30,9 @@ def of(cluster: dict) -> ModuleType:
             raise
         what = f"{node.CLUSTER} names the engine {cluster['engine']['name']}"
         raise node.UnknownError(f"{what}, and this image has nothing of it") from error
+
+
+def notes(cluster: dict, root: Path) -> tuple[str, ...]:
+    """What the engine says of itself beside who is in; most say nothing."""
+    module = of(cluster)
+    return tuple(module.notes(cluster, root)) if hasattr(module, "notes") else ()

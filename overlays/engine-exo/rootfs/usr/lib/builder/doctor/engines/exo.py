@@ -1,0 +1,99 @@
+"""exo: every node runs the same, and one of them is the master that the model is placed by.
+
+A node is in when exo has it in its topology, with an edge to and from each other node, and, where the spec has a
+model, when that is placed and every runner of it is ready. Every node's own exo knows all of that.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .. import node
+from ..model import Door
+from . import exostate
+
+NAME = "exo"
+MULTICAST = True  # how its nodes find each other
+STATUS = "run/exo-place/status.json"
+
+
+def units(cluster, name):
+    placing = ("exo-place.service",) if name == cluster["engine"]["master"] else ()
+    return (*cluster["engine"]["units"], *placing)
+
+
+def doors(cluster, _name):
+    engine = cluster["engine"]
+    found = [Door(int(engine["api"]["port"]), "exo.service", "exo API")]
+    if (
+        engine["transport"] == "libp2p"
+    ):  # zenoh's is open to link-local addresses alone, which we do not knock from
+        found.append(Door(int(engine["peers"]["port"]), "exo.service", "exo peers"))
+    return tuple(found)
+
+
+def url(cluster):
+    engine = cluster["engine"]
+    return f"http://{node.address(cluster, engine['master'])}:{engine['api']['port']}"
+
+
+def members(cluster, look):
+    names = [entry["name"] for entry in cluster["nodes"]]
+    try:
+        state = {part: _get(cluster, look, f"/state/{part}") for part in exostate.PARTS}
+        found = exostate.seen(state)
+        reasons = exostate.absent(found, names)
+        model = cluster["engine"]["model"]
+        if model and not any(reasons.values()):
+            reasons = _serving(exostate.placed(state, model, found), reasons, look, cluster)
+    except OSError as error:
+        return {
+            **dict.fromkeys(names, f"not known: {look.me} has no exo to ask"),
+            look.me: _silent(cluster, error),
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return dict.fromkeys(names, f"exo's state on {look.me} is not what it should be ({error!r})")
+    return reasons
+
+
+def mend(_cluster, _look):
+    """Nothing: exo dials its peers again every 5 s, and exo-place places the model again."""
+    return ()
+
+
+def notes(cluster, root):
+    """What the banner says beside who is in."""
+    model = cluster["engine"]["model"]
+    if not model:
+        return ("no model in the spec: place one on the dashboard",)
+    try:
+        said = json.loads((Path(root) / STATUS).read_text())["said"]
+    except (OSError, ValueError, KeyError):
+        return (f"model {model}",)
+    return (f"model {model}: {said}",)
+
+
+def _serving(instances, reasons, look, cluster):
+    """Who of the nodes serves the model; one that has no part of it is fine if the others are enough."""
+    ready = [one for one in instances if one.ready]
+    if any(len(one.runners) >= cluster["engine"]["min_nodes"] for one in ready):
+        return reasons
+    if not instances:
+        return dict.fromkeys(reasons, "the model is not placed yet; see exo-place.service on the master")
+    one = instances[0]
+    waiting = {name: status for name, status in one.runners.items() if status not in exostate.READY}
+    told = exostate.describe(one)
+    return {name: f"its runner is not ready ({told})" if name in waiting else None for name in reasons}
+
+
+def _get(cluster, look, path):
+    reply = look.get(look.me, int(cluster["engine"]["api"]["port"]), path)
+    if reply.status != 200:
+        raise ValueError(f"{path}: status {reply.status}")
+    return json.loads(reply.body)
+
+
+def _silent(cluster, error):
+    port = cluster["engine"]["api"]["port"]
+    return f"exo does not answer at port {port} ({error.strerror or error}); it takes a while to start"
