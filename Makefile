@@ -7,6 +7,8 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
+# The machines' tests that run beside the tools' tests, so that both lanes take about as long.
+LANE_TOOLS := tests/boot/test_gpu_node.py tests/boot/test_pxe.py
 SERVES  := $(VENV)/.serves
 ROOT    := $(if $(filter-out 0,$(shell id -u)),sudo)
 
@@ -23,7 +25,7 @@ iso plan boot-test: examples/models/builder--tiny exo-secrets
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup iso pxe serve plan boot-test check test fmt golden bench clean
+.PHONY: lane-tools lane-machines help setup iso pxe serve plan boot-test check test fmt golden bench clean
 
 help: ## Show this list
 	@echo "make VERB [CLUSTER=$(CLUSTER)] [ARGS='…options of the builder command…']"
@@ -74,8 +76,15 @@ check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, n
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto tests/unit
 
+# Two lanes at once: an emulated machine mostly uses one processor, and the other would idle.
 test: check $(SERVES) ## Everything: also the real tools and the virtual machines
-	$(BIN)/pytest -v --durations=10 tests/integration tests/boot
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=none lane-tools lane-machines
+
+lane-tools: $(READY)
+	$(BIN)/pytest -v --durations=15 tests/integration $(LANE_TOOLS)
+
+lane-machines: $(READY)
+	$(BIN)/pytest -v --durations=15 tests/boot $(LANE_TOOLS:%=--ignore=%)
 
 fmt: $(READY) ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

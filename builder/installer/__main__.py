@@ -45,6 +45,7 @@ class Install:
         plan, kept = self.lay_out(manifest, target)
         files = payload.used_by(manifest, node)
         self.verify_payload(source, manifest, files)
+        layout.require_room(plan, manifest.layer_bytes, source.beside(manifest))
         choose.disk_again(self.console, found, node, target)
         self.listener.ask_to_write(node.name, target.path)
 

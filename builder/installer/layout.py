@@ -149,6 +149,16 @@ def around(
     return plan(replace(storage, models=kept.size), disk_size, layer_bytes, model_sizes)
 
 
+def require_room(plan: Layout, layer_bytes: int, beside: int) -> None:
+    """Raises InstallError if root does not hold the layers, unpacked, and ``beside`` bytes of packed ones."""
+    root, least = plan.get(PARTITIONS[2]), root_need(layer_bytes) + beside
+    if beside and root is not None and root.size < least:
+        raise InstallError(
+            f"root is {human(root.size)}, and the layers need {human(least)} while they are unpacked: the machine "
+            "has not the memory to hold them"
+        )
+
+
 def sfdisk_script(layout: Layout, sector: int = 512) -> str:
     """The layout as input for sfdisk(8), for a disk with ``sector`` bytes a logical sector."""
     lines = ["label: gpt", "unit: sectors", ""]

@@ -40,6 +40,10 @@ class Source:
         """A path that a program can read ``file`` at; a copy that this needs goes into ``folder``."""
         raise NotImplementedError
 
+    def beside(self, manifest: Manifest) -> int:
+        """Bytes that :meth:`local` takes of the root file system, while the layers are unpacked."""
+        return 0
+
     def drop(self, path: Path) -> None:
         """A path from :meth:`local` is needed no more."""
 

@@ -123,6 +123,11 @@ class Web(Source):
         self.copy(file, target, progress)
         return target
 
+    def beside(self, manifest: Manifest) -> int:
+        """One layer at a time, if they are not held in memory."""
+        files = [manifest.file(path) for path in manifest.layers]
+        return max((file.size for file in files if file.sha256 not in self._held), default=0)
+
     def drop(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._held = {digest: held for digest, held in self._held.items() if held != path}

@@ -241,7 +241,7 @@ def listening(control: Control) -> Iterator[tuple[str, int]]:
     """Serve in threads until the block ends; yields the address and port. Raises OSError if it cannot bind."""
     handler = type("Handler", (_Handler,), {"control": control})
     with _Server((str(control.site.address), control.site.control_port), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="control")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="control")
         thread.start()
         try:
             yield server.server_address[0], server.server_address[1]  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import json
+import os
 import pwd
 import signal
 import socket
@@ -165,6 +166,7 @@ def _told(site: Site) -> Iterator[None]:
     """Where `builder reinstall` and `builder watch` find this service, while it runs."""
     path = site.state / "control.json"
     path.write_text(json.dumps({"url": site.control}))
+    _give_to_owner(site)
     try:
         yield
     finally:
@@ -184,6 +186,15 @@ def _wait_open(site: Site, watch: Watch) -> None:
             if time.monotonic() > end:
                 raise BuilderError(f"nginx does not answer at {site.web}: {error}") from error
             watch.over.wait(0.05)
+
+
+def _give_to_owner(site: Site) -> None:
+    """What root made in a user's folder is the user's: so `builder reinstall` and `make clean` need no sudo."""
+    facts = site.tree.folder.stat()
+    for path in (site.state, *site.state.rglob("*")):
+        # Not the boot files: they are other names of the tree's, and of the cache's.
+        if path.is_dir() or path.parent == site.state:
+            os.chown(path, facts.st_uid, facts.st_gid, follow_symlinks=False)
 
 
 def _owner(folder: Path) -> tuple[str, str]:

@@ -60,8 +60,10 @@ def refusing(net: Net, spec: Path, out: Path, *options: str) -> Completed:
 
 
 @contextmanager
-def made(folder: Path) -> Iterator[Lab]:
+def made(top: Path) -> Iterator[Lab]:
     netlab.require()
+    folder = top / "a folder"  # whoever has a space in a path can serve, too
+    folder.mkdir()
     shutil.copytree(ROOT / "examples", folder / "examples")
     payload = {"layers/node.squashfs": BIG, "seeds/node1/user-data": b"secret"}
     sites.make_tree(folder / "out/quickstart/pxe", "quickstart", payload)

@@ -227,4 +227,4 @@ def test_nobody_else_knows_an_engine_s_name() -> None:
     code = [path for path in (top / "builder").rglob("*.py") if "engines" not in path.parts]
     code += [path for path in (top / "overlays/site").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     knowing = {path.name: found for path in code if (found := re.findall(names, path.read_text()))}
-    assert knowing == {"cli.py": ["llamacpp"], "model.py": ["llamacpp", "exo"]}
+    assert knowing == {"nodes.py": ["llamacpp"], "model.py": ["llamacpp", "exo"]}

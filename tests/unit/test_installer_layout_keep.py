@@ -73,6 +73,16 @@ def test_it_stays_to_the_byte_or_not_at_all(
     assert sorted(names) == sorted(PARTITIONS)
 
 
+def test_layers_that_lie_beside_what_they_become_need_room_too() -> None:
+    plan = layout.plan(Storage(GIB, 2 * GIB, GIB), DISK, 500 * MIB, ())
+    layout.require_room(plan, 500 * MIB, 0)
+    layout.require_room(plan, 500 * MIB, 292 * MIB)
+    with pytest.raises(
+        InstallError, match=r"root is 2\.0 GiB, and the layers need 2\.0 GiB while they are unpacked"
+    ):
+        layout.require_room(plan, 500 * MIB, 293 * MIB)
+
+
 def disk_with(*children: Child) -> Disk:
     return Disk("vda", "/dev/vda", table="gpt", children=children)
 

@@ -184,6 +184,7 @@ def test_layers_that_are_held_come_once(server: tuple[str, Mischief], tmp_path: 
     found.prove(manifest(LAYER, MODEL, SEED), (SEED, LAYER, MODEL), lambda *done: seen.append(done))
     assert seen[-1] == (len(BIG) + 3,) * 2
     asked = len(mischief.asked)
+    assert found.beside(manifest(LAYER)) == 0
     path = found.local(LAYER, tmp_path / "staging")
     assert path.read_bytes() == BIG and not (tmp_path / "staging").exists()
     found.copy(SEED, tmp_path / "user-data", mode=0o600)
@@ -200,6 +201,7 @@ def test_layers_that_are_not_held_are_proven_again_on_the_disk(
     base, mischief = server
     found, _ = source(base, tmp_path, room=1000)
     found.prove(manifest(LAYER, MODEL, SEED), (SEED, LAYER, MODEL), nothing)
+    assert found.beside(manifest(LAYER)) == len(BIG)
     path = found.local(LAYER, tmp_path / "staging")
     assert path.read_bytes() == BIG
     found.drop(path)
