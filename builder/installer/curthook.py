@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from . import commands, failure, system
-from .commands import Log, quiet
+from . import commands, failure, place, system
 from .console import Console, active_ttys
 from .model import InstallError
 
 
-def hook(target: Path, fstab: Path, log: Log = quiet) -> None:
+def hook(console: Console, target: Path, fstab: Path) -> None:
     """Give the node below ``target`` the tables that curtin has written: ``fstab``, perhaps a crypttab beside it.
 
-    Raises InstallError if they mount no root, or if a command fails.
+    Raises InstallError if they mount no root, if a file system of theirs is not mounted, or if a command fails.
     """
     try:
         tables = fstab.read_text(encoding="utf-8")
@@ -36,13 +36,33 @@ def hook(target: Path, fstab: Path, log: Log = quiet) -> None:
         raise InstallError(f"{error.filename} of curtin's cannot be read: {error.strerror}") from error
     if "/" not in system.mounts_in(tables):
         raise InstallError(f"{fstab} of curtin's mounts no /")
+    tables = by_uuid(tables, lambda point: place.mounted(target / point.lstrip("/"), console).uuid)
     system.write(target / "etc/fstab", system.FSTAB_HEAD + tables, 0o644)
     if encrypted:
         system.write(target / "etc/crypttab", encrypted, 0o644)
         # The layer's own was made before there was a disk to open.
         argv = ["chroot", str(target), "update-initramfs", "-u", "-k", "all"]
-        with system.entered(target, log):
-            commands.run(argv, step="making the initramfs", log=log)
+        with system.entered(target, console.log):
+            commands.run(argv, step="making the initramfs", log=console.log)
+
+
+def by_uuid(fstab: str, uuid_of: Callable[[str], str]) -> str:
+    """The rows with every device by its file system's UUID; ``uuid_of`` tells it by the mount point. Pure.
+
+    curtin takes one of udev's links, and from systemd 256 on that may be one by the disk's place on the bus
+    (``/dev/disk/by-path/pci-…-part/by-uuid/…``). That changes with a card more or less, or without the stick.
+    Raises InstallError if a file system has no UUID.
+    """
+    rows = []
+    for line in fstab.splitlines():
+        source, *rest = line.split() or [""]
+        if source.startswith("/dev/") and rest:
+            uuid = uuid_of(rest[0])
+            if not uuid:
+                raise InstallError(f"the file system at {rest[0]} has no UUID that udev knows")
+            line = "\t".join([f"UUID={uuid}", *rest])
+        rows.append(line + "\n")
+    return "".join(rows)
 
 
 def main() -> int:
@@ -54,7 +74,7 @@ def main() -> int:
     try:
         if not target or not fstab:
             raise InstallError("curtin said no TARGET_MOUNT_POINT, or no OUTPUT_FSTAB")
-        hook(Path(target), Path(fstab), console.log)
+        hook(console, Path(target), Path(fstab))
     except Exception as error:
         failure.say(console, error, touched=f"of {target}")
         return 1

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder import autoinstall, build, plan, render
+from builder import autoinstall, build, inputs, plan, render
 from builder.cache import Cache, default_root
 from builder.installer import pick
 from builder.media import bootkit, livemedium, payload, remaster
@@ -100,8 +100,8 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     cache = Cache(default_root())
     with cache.locked():
         todo = with_hooks(plan.make(cluster, build.locked(cluster, spec, cache)))
-        stack = build.make_layers(todo, spec.parent, build.fetch_packages(todo, cache), cache)
-        models = build.stage_models(todo, spec.parent, cache)
+        stack = build.make_layers(todo, spec.parent, inputs.packages(todo, cache), cache)
+        models = inputs.models(todo, spec.parent, cache)
         kit = bootkit.make(todo, stack[0], cache)
     texts = {
         name: json.dumps(

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from builder import build, lock, plan
+from builder import inputs, lock, plan
 from builder.cache import Cache
 from builder.lock import Lock
 from builder.spec.load import loads
@@ -227,7 +227,7 @@ def pinned(text: str, cache: Cache) -> plan.Plan:
 
 
 def staged(todo: plan.Plan, cache: Cache) -> dict[str, bytes]:
-    paths = build.stage_models(todo, Path(), cache)
+    paths = inputs.models(todo, Path(), cache)
     return {model.name: paths[model.sha256].read_bytes() for model in todo.models}
 
 

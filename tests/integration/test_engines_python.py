@@ -17,7 +17,7 @@ from subprocess import Popen
 
 import pytest
 
-from builder import build, engines, lock, plan, sandbox
+from builder import engines, inputs, lock, plan, sandbox
 from builder.cache import Cache, default_root
 from builder.engines.trial import Trial
 from builder.layers import engine
@@ -131,7 +131,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     cluster, cache = load(spec), Cache(default_root())
     with cache.locked():
         todo = plan.make(cluster, lock.make(cluster, spec, cache))
-        blobs = build.fetch_packages(todo, cache) | build.fetch_python(todo, folder, cache)
+        blobs = inputs.packages(todo, cache) | inputs.python(todo, folder, cache)
         (layer,) = (layer for layer in todo.layers if layer.name == "engine")
         squashed = engine.make(todo, layer, blobs, cache)
     sandbox.unsquash(squashed, folder / "tree")

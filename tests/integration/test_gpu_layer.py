@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from builder import build, plan, sandbox
+from builder import build, inputs, plan, sandbox
 from builder.cache import Cache, default_root
 from builder.errors import BuilderError, Exit
 from builder.files import sha256_of
@@ -58,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     with cache.locked():
         cluster = load(spec)
         todo = plan.make(cluster, build.locked(cluster, spec, cache))
-        blobs = build.fetch_packages(todo, cache)
+        blobs = inputs.packages(todo, cache)
         assert todo.lock is not None
         foundation = base.make(todo, blobs, cache)
         (wanted,) = (one for one in todo.layers if one.name == "gpu")

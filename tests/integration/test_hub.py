@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from builder import build, hub, lock
+from builder import hub, inputs, lock
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
 from builder.fetch import TRIES
@@ -145,7 +145,7 @@ def test_from_the_hub_to_the_node(
     layer = tmp_path / "layer"
     layer.write_bytes(b"layer")
     layers = {one.file: layer for one in todo.layers}
-    gathered = payload.make(todo, layers, build.stage_models(todo, Path(), cache))
+    gathered = payload.make(todo, layers, inputs.models(todo, Path(), cache))
     medium, node = tmp_path / "medium", tmp_path / "node"
     for path, file in gathered.files.items():
         (medium / path).parent.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from builder import run as host
 from builder.installer import __main__ as recipe
-from builder.installer import choose, disk, facts, layout, payload, system
+from builder.installer import choose, disk, facts, layout, net, payload, system, web
 from builder.installer.console import Console
 from builder.installer.model import Disk, InstallError, Machine, Nic
 from tests.integration.imagelab import GIB, MIB, MODEL, can_mount, need, sparse, tool
@@ -163,7 +166,7 @@ def test_a_failure_after_the_first_write_says_so(
     install: recipe.Install, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     need("sfdisk", "wipefs")
-    monkeypatch.setattr(disk, "make_file_systems", lambda devices, log: 1 / 0)
+    monkeypatch.setattr(disk, "make_file_systems", lambda devices, log, keep: 1 / 0)
     monkeypatch.setattr(disk, "partition_devices", lambda path, plan, log: {})
     with pytest.raises(ZeroDivisionError) as caught:
         install.run()
@@ -227,6 +230,11 @@ def test_install_to_image(
     if fat:
         tool("fsck.vfat", "-n", loops["builder-esp"])
 
+    require_installed(loops, tmp_path)
+
+
+def require_installed(loops: dict[str, str], tmp_path: Path) -> None:
+    """Mount what was installed, and look at it."""
     (tmp_path / "installed").mkdir()
     for name, point in (("builder-root", ""), ("builder-esp", "boot/efi"), ("builder-models", "srv/models")):
         tool("mount", "-o", "ro", loops[name], tmp_path / "installed" / point)
@@ -245,5 +253,43 @@ def test_install_to_image(
         host.run(["sha256sum", "--check", "SHA256SUMS"], step="checking", cwd=node / "srv/models")
         assert (node / f"boot/efi/EFI/builder/{'cd' * 32}").exists()
         assert "builder: unpack" in (node / "var/log/builder/install.log").read_text()
+        assert sorted(path.name for path in node.iterdir() if path.name.startswith(".")) == []
     finally:
         tool("umount", "-R", tmp_path / "installed")
+
+
+@pytest.mark.parametrize("room", [0, GIB], ids=["to-the-disk", "held"])
+def test_install_from_a_server(
+    room: int,
+    install: recipe.Install,
+    medium: Path,
+    loops: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same node, whether the layers fit into memory or not."""
+    need("sfdisk", "wipefs", "mkfs.vfat", "mkfs.ext4", "losetup", "unsquashfs")
+    if reason := can_mount(tmp_path):
+        pytest.skip(reason)
+    monkeypatch.setattr(system, "boot_loader", lambda *arguments: None)
+    if "vfat" not in Path("/proc/filesystems").read_text().split():
+        monkeypatch.setattr(disk, "make_esp", disk.make_root)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(medium))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            base = f"http://127.0.0.1:{server.server_address[1]}"
+            source = web.Web(base, room=room, held=tmp_path / "held")
+            found = payload.Payload(payload.NOWHERE, payload.parse_manifest(source.manifest()), frozenset())
+            monkeypatch.setattr(net, "address", lambda: base)
+            monkeypatch.setattr(net, "find", lambda console: (source, found))
+            monkeypatch.setattr(recipe, "STAGING", tmp_path / "target/.builder-layers")
+            install.run()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert f"builder-installed node1 {'cd' * 32}" in capsys.readouterr().err
+    assert room == 0 or list((tmp_path / "held").iterdir()) == []
+    require_installed(loops, tmp_path)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from builder.errors import BuilderError, Exit
-from builder.installer import signature
+from builder.installer import facts, net, signature
+from builder.installer.console import Console
 from builder.installer.model import InstallError
 from builder.netboot import keys, tree
 from builder.run import run
@@ -122,3 +127,51 @@ def test_while_it_is_served_it_is_not_made(tmp_path: Path) -> None:
                 pass
     with tree.unserved(tmp_path / "pxe"):
         pass
+
+
+@pytest.fixture
+def payload_server(signed: Path) -> Iterator[str]:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(signed))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+MANIFEST = {
+    "format": 1, "cluster": "lab", "plan": "ab" * 32, "files": [], "layers": [], "models": [], "nodes": [],
+    "storage": {"esp": 1, "root": None, "models": 0, "keep": True}, "after": "reboot",
+}  # fmt: skip
+
+
+def test_a_manifest_is_believed_when_it_is_signed_and_the_one_that_was_meant(
+    signed: Path, payload_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keys.secret("lab", signed / "keys")
+    old, new = (json.dumps({**MANIFEST, "plan": plan * 32}).encode() for plan in ("00", "ff"))
+
+    def publish(manifest: bytes) -> None:
+        (signed / "manifest.json").write_bytes(manifest)
+        keys.sign(key, signed / "manifest.json", signed / "manifest.sig")
+
+    console = Console((), signed / "log")
+    arguments = {"builder.payload": payload_server, "builder.manifest": hashlib.sha256(new).hexdigest()}
+    monkeypatch.setattr(facts, "kernel_argument", lambda name, *_path: arguments.get(name, ""))
+    # Its default is bound when it is defined, so the key's place is handed over here.
+    ours = partial(signature.require, key=signed / "manifest.pub")
+    monkeypatch.setattr(signature, "require", ours)
+    publish(new)
+    source, found = net.find(console)
+    assert found.manifest.plan == "ff" * 32 and found.manifest.storage.keep and source.manifest() == new
+    publish(old)  # signed as well, by us, last year
+    with pytest.raises(InstallError, match="asks for"):
+        net.find(console)
+    publish(new)
+    (signed / "manifest.json").write_bytes(new.replace(b"reboot", b"poweroff"))
+    with pytest.raises(InstallError, match="is not signed"):
+        net.find(console)
+    (signed / "manifest.sig").unlink()
+    with pytest.raises(InstallError, match=r"manifest\.sig is missing"):
+        net.find(console)

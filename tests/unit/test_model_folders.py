@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import build, lock, plan
+from builder import inputs, lock, plan
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit, SpecError
 from builder.lock import Lock
@@ -44,7 +44,7 @@ def test_every_file_is_pinned_and_staged_where_it_lies(tmp_path: Path, folder: P
     cluster = spec(tmp_path)
     pins = pinned(cluster, tmp_path)
     assert pins.files == {"org--x/config.json": 2, "org--x/sub/w.safetensors": 7}
-    staged = build.stage_models(plan.make(cluster, pins), tmp_path, Cache(tmp_path / "cache"))
+    staged = inputs.models(plan.make(cluster, pins), tmp_path, Cache(tmp_path / "cache"))
     assert sorted(staged.values()) == [folder / "config.json", folder / "sub/w.safetensors"]
 
 
@@ -53,12 +53,12 @@ def test_a_file_that_changed_or_came_since_the_lock_is_refused(tmp_path: Path, f
     todo = plan.make(cluster, pinned(cluster, tmp_path))
     (folder / "sub/w.safetensors").write_bytes(b"Weights")
     with pytest.raises(BuilderError, match=r"w\.safetensors") as caught:
-        build.stage_models(todo, tmp_path, Cache(tmp_path / "cache"))
+        inputs.models(todo, tmp_path, Cache(tmp_path / "cache"))
     assert caught.value.code is Exit.FETCH
     (folder / "sub/w.safetensors").write_bytes(b"weights")
     (folder / "new").write_text("x")
     with pytest.raises(BuilderError, match="new is not in the lock"):
-        build.stage_models(todo, tmp_path, Cache(tmp_path / "cache"))
+        inputs.models(todo, tmp_path, Cache(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,11 @@ def test_examples_load_and_fit_the_schema(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path.parent, tmp_path, dirs_exist_ok=True)
     # Made by tools/make-tiny-model and tools/make-tiny-image, and not kept in the repository.
     (tmp_path / "models/tiny.gguf").write_bytes(b"GGUF")
+    (tmp_path / "models/builder--tiny").mkdir(exist_ok=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / "models/builder--tiny" / name).write_text("{}")
+    card = 'model_id = "builder/tiny"\nn_layers = 4\n[storage_size]\nin_bytes = 1\n'
+    (tmp_path / "models/builder--tiny.toml").write_text(card)
     (tmp_path / "images").mkdir(exist_ok=True)
     (tmp_path / "images/hello.tar").write_bytes(b"tar")
     assert load(tmp_path / path.name).name == path.stem
