@@ -1,6 +1,6 @@
 """Dask: a scheduler on the head, a worker on every node, for work that is no language model.
 
-Facts: distributed's cli/dask_scheduler.py, cli/dask_worker.py, http/scheduler/json.py. Measured: docs/engines.md.
+Facts: distributed's cli/dask_scheduler.py, cli/dask_worker.py, http/scheduler/json.py. Measured: docs/ray-dask.md.
 Whoever reaches the scheduler runs what he likes as the workers' user, so it is open to the cluster's subnet only.
 """
 

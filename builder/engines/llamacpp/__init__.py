@@ -1,7 +1,7 @@
 """llama.cpp with its RPC backend: one head that serves an OpenAI API, workers that lend it their memory.
 
 Facts: llama.cpp's tools/rpc/README.md (plain TCP, no authentication: for a trusted network only, hence the
-firewall's cluster subnet) and shared measurements in docs/engines.md. Debian packages all of it from forky on;
+firewall's cluster subnet) and shared measurements in docs/llamacpp.md. Debian packages all of it from forky on;
 on an older release the programs are carried in a root of their own, which systemd enters by RootDirectory=.
 """
 

@@ -1,7 +1,7 @@
 """Ray: tasks and actors on every node, and if asked for, one model served over all of them by vLLM.
 
 Facts: Ray's python/ray/scripts/scripts.py (``ray start``), its documented ports (ray-core/configure.html), and
-what docs/engines.md has as measured. Without a token, whoever reaches a port of Ray's runs what he likes as its
+what docs/ray-dask.md has as measured. Without a token, whoever reaches a port of Ray's runs what he likes as its
 user. So every port is open to the cluster's subnet only, and the dashboard, which takes jobs as well, to those
 that the spec names.
 """

@@ -43,10 +43,14 @@ def members(cluster, look):
     try:
         state = {part: _get(cluster, look, f"/state/{part}") for part in exostate.PARTS}
         found = exostate.seen(state)
+        if (
+            look.me not in found.ids
+        ):  # after each election exo begins with nothing, and finds the others before itself
+            return dict.fromkeys(names, f"exo on {look.me} starts over: it does not list itself yet")
         reasons = exostate.absent(found, names)
         model = cluster["engine"]["model"]
         if model and not any(reasons.values()):
-            reasons = _serving(exostate.placed(state, model, found), reasons, look, cluster)
+            reasons = _serving(exostate.placed(state, model, found), reasons, cluster)
     except OSError as error:
         return {
             **dict.fromkeys(names, f"not known: {look.me} has no exo to ask"),
@@ -74,17 +78,13 @@ def notes(cluster, root):
     return (f"model {model}: {said}",)
 
 
-def _serving(instances, reasons, look, cluster):
-    """Who of the nodes serves the model; one that has no part of it is fine if the others are enough."""
-    ready = [one for one in instances if one.ready]
-    if any(len(one.runners) >= cluster["engine"]["min_nodes"] for one in ready):
+def _serving(instances, reasons, cluster):
+    """All nodes or none: what one of them cannot do, they cannot do together."""
+    if any(one.ready and len(one.runners) >= cluster["engine"]["min_nodes"] for one in instances):
         return reasons
     if not instances:
         return dict.fromkeys(reasons, "the model is not placed yet; see exo-place.service on the master")
-    one = instances[0]
-    waiting = {name: status for name, status in one.runners.items() if status not in exostate.READY}
-    told = exostate.describe(one)
-    return {name: f"its runner is not ready ({told})" if name in waiting else None for name in reasons}
+    return dict.fromkeys(reasons, f"the model is not ready yet ({exostate.describe(instances[0])})")
 
 
 def _get(cluster, look, path):
