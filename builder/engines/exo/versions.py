@@ -106,8 +106,7 @@ API_PORT = 52415
 
 # The last rank of a ring connects when the others say that they are connecting, and they say so by a thread of the
 # runner's process. MLX then waits for that rank and lets no other thread of the process run: if the thread was not
-# quick
-# enough, both wait for ever. Seen in 2 of 5 placements on a busy machine (docs/exo.md).
+# quick enough, both wait for ever. Seen in 2 of 5 placements on a busy machine (docs/exo.md).
 _CONNECT = "                self.generator.group = initialize_mlx(self.bound_instance)\n"
 _LET_THE_STATUS_OUT = (
     "src/exo/worker/runner/llm_inference/runner.py",
