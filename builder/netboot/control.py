@@ -162,6 +162,10 @@ class _Handler(BaseHTTPRequestHandler):
         except _RefusedError as error:
             self._json(error.status, {"error": str(error)})
 
+    def do_HEAD(self) -> None:
+        """GRUB that was booted over HTTP asks for the size first; any other answer than 200 ends its boot."""
+        self.do_GET()
+
     def do_POST(self) -> None:
         try:
             news = self._body()

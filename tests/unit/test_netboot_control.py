@@ -78,6 +78,13 @@ def test_a_node_boots_its_disk_until_it_is_ordered_and_again_when_it_is_installe
     assert served.row()["health"] == "installed"
 
 
+def test_a_boot_loader_may_ask_for_the_size_first(served: Served) -> None:
+    served.order("node1")
+    head = requests.head(f"{served.url}/v1/boot/grub?mac={CARD1}", timeout=10)
+    text = served.get("/v1/boot/grub", mac=CARD1).text
+    assert (head.status_code, head.text, head.headers["Content-Length"]) == (200, "", str(len(text)))
+
+
 def test_a_machine_that_is_no_node_boots_its_disk_and_is_shown(served: Served) -> None:
     served.order("node1", "node2")
     text = served.get("/v1/boot/ipxe", mac=CARD9, uuid="a-uuid", serial="<b>S</b>").text
