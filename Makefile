@@ -25,7 +25,7 @@ iso plan boot-test: examples/models/builder--tiny exo-secrets
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: lane-tools lane-machines help setup iso pxe serve plan boot-test check test fmt golden bench clean
+.PHONY: lane-tools lane-machines help setup iso pxe serve plan boot-test check test engines fmt golden bench clean
 
 help: ## Show this list
 	@echo "make VERB [CLUSTER=$(CLUSTER)] [ARGS='…options of the builder command…']"
@@ -84,7 +84,10 @@ lane-tools: $(READY)
 	$(BIN)/pytest -v --durations=15 tests/integration $(LANE_TOOLS)
 
 lane-machines: $(READY)
-	$(BIN)/pytest -v --durations=15 tests/boot $(LANE_TOOLS:%=--ignore=%)
+	$(BIN)/pytest -v --durations=15 -m "not engines" tests/boot $(LANE_TOOLS:%=--ignore=%)
+
+engines: $(READY) ## The virtual machines of Ray, Dask and Docker, which `make test` leaves out
+	$(BIN)/pytest -v --durations=15 tests/boot/test_engines.py
 
 fmt: $(READY) ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

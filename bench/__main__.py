@@ -17,7 +17,7 @@ import click
 from bench.figure import Figure, seconds
 from bench.netboot import fleet, throughput
 from bench.remaster import remaster
-from builder import build, lock, plan
+from builder import build, lock, plan, resolve
 from builder.cache import Cache, default_root
 from builder.console import say
 from builder.layers import squashfs
@@ -64,7 +64,7 @@ def cold(folder: Path) -> Iterator[Figure]:
     lock.path_for(spec).unlink(missing_ok=True)
     ours = seconds(lambda: build.build_iso(spec, folder / "cold-out", Cache(folder / "cold-cache")))
     pins, cluster = lock.load(lock.path_for(spec)), load(spec)
-    uris, target = lock.mirror_of(cluster).uris, lock.target_of(cluster)
+    uris, target = resolve.mirror_of(cluster).uris, lock.target_of(cluster)
     components = " ".join(target.components)
     sources = [f"deb {uris[label]} {suite} {components}" for label, suite in target.suites if label in uris]
     names = ",".join(package.name for package in pins.packages)

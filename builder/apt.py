@@ -128,8 +128,10 @@ def _preferences(foreign: Foreign) -> str:
     if not foreign.branch:
         return ""
     names = " ".join(foreign.names)
+    # Of the entries that name a package, the first decides.
+    apart = f"Package: {' '.join(foreign.apart)}\nPin: release *\nPin-Priority: 500\n\n" if foreign.apart else ""
     wanted = f"Package: {names}\nPin: version {foreign.branch}.*\nPin-Priority: 1000\n"
-    return f"{wanted}\nPackage: {names}\nPin: release *\nPin-Priority: -1\n"
+    return f"{apart}{wanted}\nPackage: {names}\nPin: release *\nPin-Priority: -1\n"
 
 
 def _key_name(foreign: Foreign) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import console, inputs, lock, plan
+from builder import console, inputs, lock, plan, resolve
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
 from builder.files import complete_or_absent, sha256_of
@@ -124,7 +124,7 @@ def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = Fa
         lock.require_belongs(pins, cluster, path)
         return pins
     with console.step("lock: resolving packages and models"):
-        pins = lock.make(cluster, spec_path, cache)
+        pins = resolve.make(cluster, spec_path, cache)
         lock.save(pins, path)
         console.say(f"  {len(pins.packages)} packages pinned in {path}")
     return pins

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from builder import console, engines, hub, lock, source, wheels
+from builder import console, engines, hub, lock, resolve, source, wheels
 from builder.apt import Package
 from builder.cache import Cache
 from builder.containers import staging
@@ -26,9 +26,9 @@ def packages(todo: Plan, cache: Cache) -> dict[str, Path]:
     assert todo.lock is not None
     engine = (*todo.lock.engine, *todo.lock.tools)
     sources = {
-        "base": (todo.lock.packages, lock.mirror_of),
-        "gpu": (todo.lock.gpu, lock.mirror_of),
-        "engine": (engine, lock.mirror_of_engine),
+        "base": (todo.lock.packages, resolve.mirror_of),
+        "gpu": (todo.lock.gpu, resolve.mirror_of),
+        "engine": (engine, resolve.mirror_of_engine),
     }
     items: list[Item] = []
     origins: list[str] = []

@@ -106,18 +106,6 @@ def status(cluster: Path, as_json: bool) -> None:
         raise BuilderError("not every node is well", hint="node-doctor on a node says what to do", code=Exit.BOOT)
 
 
-@main.command("chat")
-@CLUSTER
-@click.argument("text")
-def chat_command(cluster: Path, text: str) -> None:
-    """Ask the cluster for one answer, through its engine's API, from this machine.
-
-    \b
-    Example:  builder chat cluster.yaml "hello"
-    """
-    click.echo(chat(load(cluster), text))
-
-
 @main.command("verify")
 @CLUSTER
 @OUT
@@ -138,3 +126,15 @@ def verify_command(cluster: Path, out: Path, as_json: bool, on_hosts: bool) -> N
     click.echo(report.to_json() if as_json else report.summary())
     if not report.passed:
         raise BuilderError(f"not every point is fulfilled; the report is in {folder}", code=Exit.BOOT)
+
+
+@main.command("chat")
+@CLUSTER
+@click.argument("text")
+def chat_command(cluster: Path, text: str) -> None:
+    """Ask the cluster for one answer, through its engine's API, from this machine.
+
+    \b
+    Example:  builder chat cluster.yaml "hello"
+    """
+    click.echo(chat(load(cluster), text))

@@ -21,13 +21,14 @@ class Foreign:
     """Somebody else's flat archive, for a few packages: its label in the mirrors, and the key it is held to.
 
     ``branch``: the first number of the versions that are taken of packages whose names match ``names``, where the
-    archive has several branches under the same names.
+    archive has several branches under the same names. ``apart``: names that match as well, and are of no branch.
     """
 
     label: str
     key: bytes
     branch: str = ""
     names: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

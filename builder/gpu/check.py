@@ -59,6 +59,11 @@ def gpu_warnings(cluster: Cluster) -> Iterator[str]:
     found = judge(cluster)
     if cluster.gpu is None or not isinstance(found, Choice):
         return
+    if cluster.runtime == "docker" and cluster.gpu.repository is None:
+        yield (
+            "gpu: containers will not have the GPUs: NVIDIA's container toolkit is in NVIDIA's archive only; "
+            "gpu.source: nvidia with gpu.repository brings it"
+        )
     if found.compiled and not cluster.gpu.secure_boot:
         yield (
             "gpu: the driver's modules are compiled here and not signed, so they load only with Secure Boot off; "

@@ -18,6 +18,10 @@ LABEL = "nvidia"  # of NVIDIA's archive, in the lock and among the mirrors
 # NVIDIA's archive has every branch under the same names.
 _OF_THE_DRIVER = ("*nvidia*", "libcuda1", "libcudadebugger1", "cuda-drivers*")
 
+# What lets containers have the GPUs; it is in NVIDIA's archive only, with versions of its own.
+TOOLKIT = "nvidia-container-toolkit"
+_OF_THE_TOOLKIT = (f"{TOOLKIT}*", "libnvidia-container*")
+
 
 def with_gpu(target: Distribution, cluster: Cluster) -> Distribution:
     """The nodes' release, with the driver among its packages; unchanged without GPUs. Pure."""
@@ -27,13 +31,19 @@ def with_gpu(target: Distribution, cluster: Cluster) -> Distribution:
     repository = cluster.gpu.repository if cluster.gpu else None
     foreign: tuple[Foreign, ...] = ()
     if repository and repository.keyring:
-        foreign = (Foreign(LABEL, repository.keyring, choice.branch.name, _OF_THE_DRIVER),)
+        foreign = (Foreign(LABEL, repository.keyring, choice.branch.name, _OF_THE_DRIVER, _OF_THE_TOOLKIT),)
     return replace(
         target,
         components=(*target.components, *choice.archive.components),
-        packages=tuple(sorted({*target.packages, *packages.on_node(choice, target.kernel)})),
+        packages=tuple(sorted({*target.packages, *packages.on_node(choice, target.kernel), *_toolkit(cluster)})),
         foreign=foreign,
     )
+
+
+def _toolkit(cluster: Cluster) -> tuple[str, ...]:
+    """What containers need for GPUs, where it can be had."""
+    has = cluster.runtime == "docker" and cluster.gpu is not None and cluster.gpu.repository is not None
+    return (TOOLKIT,) if has else ()
 
 
 def with_archive(mirror: Mirror, cluster: Cluster) -> Mirror:

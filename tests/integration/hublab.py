@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from builder import inputs, lock, plan
+from builder import inputs, lock, plan, resolve
 from builder.cache import Cache
 from builder.lock import Lock
 from builder.spec.load import loads
@@ -222,7 +222,7 @@ def cache(tmp_path: Path) -> Cache:
 def pinned(text: str, cache: Cache) -> plan.Plan:
     """A plan whose models are locked now, and that needs no package archive."""
     cluster = loads(HEAD + text)
-    models, commits = lock.resolve_models(cluster, Path(), cache)
+    models, commits = resolve.models_of(cluster, Path(), cache)
     return plan.make(cluster, Lock(lock.asks_of(cluster), 0, (), models, (), commits))
 
 

@@ -25,10 +25,9 @@ def archive(tmp_path: Path) -> Path:
     (tree / "DEBIAN").mkdir(parents=True)
     folder.mkdir()
     home.mkdir(mode=0o700)
-    for version in ("580.95.05-1", "590.48.01-1"):
-        control = (
-            f"Package: nvidia-driver-cuda\nVersion: {version}\nArchitecture: amd64\nMaintainer: t <t@example>\n"
-        )
+    driver, toolkit = "nvidia-driver-cuda", "nvidia-container-toolkit"
+    for name, version in ((driver, "580.95.05-1"), (driver, "590.48.01-1"), (toolkit, "1.17.8-1")):
+        control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: t <t@example>\n"
         (tree / "DEBIAN/control").write_text(control + "Description: a stand-in\n")
         argv: list[str | Path] = ["dpkg-deb", "--root-owner-group", "--build", tree, folder / f"{version}.deb"]
         run(argv, step="making a package")
@@ -53,6 +52,17 @@ def test_packages_of_the_branch_come_from_it_with_their_digest(archive: Path, br
     assert (found.version, found.archive, found.path) == (version, "nvidia", f"{version}.deb")
     assert found.sha256 == sha256_of(archive / f"{version}.deb")
     assert where.urls(found.archive, found.path) == (f"file:{archive}/{version}.deb",)
+
+
+def test_what_is_of_no_branch_is_taken_as_it_is(archive: Path) -> None:
+    """NVIDIA's container toolkit has versions of its own, and a name that the driver's pins match."""
+    where = mirror.Mirror({"nvidia": f"file:{archive}"}, "a test")
+    pinned = foreign(archive, "580")
+    target = replace(TRIXIE, foreign=(replace(pinned, apart=("nvidia-container-toolkit*",)),))
+    found = apt.resolve_part(target, where, ["nvidia-container-toolkit", "nvidia-driver-cuda"])
+    assert [package.version for package in found] == ["1.17.8-1", "580.95.05-1"]
+    with pytest.raises(BuilderError, match="nvidia-container-toolkit"):
+        apt.resolve_part(replace(TRIXIE, foreign=(pinned,)), where, ["nvidia-container-toolkit"])
 
 
 def test_a_branch_that_it_lacks_is_not_replaced_by_another(archive: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,36 @@ def test_a_target_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("make-tiny-model: ") and done.stderr.count("\n") == 1
+
+
+def repository(folder: Path, hash_seed: str) -> dict[str, bytes]:
+    """The files of the model as a repository of the hub, and its card."""
+    folder.mkdir()
+    out = folder / "builder--tiny"
+    command = [sys.executable, str(ROOT / "tools/make-tiny-model"), str(out), "--as", "builder/tiny"]
+    subprocess.run(command, check=True, cwd=folder, env={"PYTHONHASHSEED": hash_seed})
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_as_a_repository_it_is_complete_by_its_own_index_and_the_same_each_time(tmp_path: Path) -> None:
+    files = repository(tmp_path / "a", "0")
+    assert files == repository(tmp_path / "b", "1")
+    index = json.loads(files["builder--tiny/model.safetensors.index.json"])
+    seen: dict[str, str] = {}
+    total = 0
+    for name in sorted(set(index["weight_map"].values())):
+        data = files[f"builder--tiny/{name}"]
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        header.pop("__metadata__")
+        seen |= dict.fromkeys(header, name)
+        end = max(tensor["data_offsets"][1] for tensor in header.values())
+        assert len(data) == 8 + size + end
+        total += end
+    assert seen == index["weight_map"] and total == index["metadata"]["total_size"]
+    card = tomllib.loads(files["builder--tiny.toml"].decode())
+    config = json.loads(files["builder--tiny/config.json"])
+    assert (card["model_id"], card["storage_size"]["in_bytes"]) == ("builder/tiny", total)
+    assert card["n_layers"] == config["num_hidden_layers"] == len({n for n in seen if n.endswith("q_proj.weight")})
+    tokenizer = json.loads(files["builder--tiny/tokenizer.json"])["model"]
+    assert len(tokenizer["vocab"]) == config["vocab_size"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import apt, lock, mirror
+from builder import apt, mirror, resolve
 from builder.distributions import Distribution, codename_of, distribution, kernels
 from builder.errors import BuilderError
 from builder.spec.load import loads
@@ -182,7 +182,7 @@ def test_the_environment_comes_before_the_host() -> None:
 def test_a_part_of_another_distribution_has_a_mirror_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(mirror.VARIABLE, "http://mine.example/ubuntu")
     monkeypatch.setenv("BUILDER_DEBIAN_MIRROR", "http://mine.example/debian/")
-    found = lock.mirror_of_engine(loads(UBUNTU_WITH_LLAMACPP))
+    found = resolve.mirror_of_engine(loads(UBUNTU_WITH_LLAMACPP))
     assert found.uris == {"main": "http://mine.example/debian"}
     assert found.origin == "the environment (BUILDER_DEBIAN_MIRROR)"
     assert found.snapshot is None, "the spec's snapshot is of the nodes' distribution"
@@ -193,7 +193,7 @@ def test_a_part_of_the_nodes_distribution_has_their_mirror(monkeypatch: pytest.M
     text = UBUNTU_WITH_LLAMACPP.replace(
         "{name: ubuntu, release: '24.04', ", "{mirror: 'http://m.example/debian', "
     )
-    found = lock.mirror_of_engine(loads(text))
+    found = resolve.mirror_of_engine(loads(text))
     assert found.urls("main", "pool/a.deb") == (
         "http://m.example/debian/pool/a.deb",
         "http://old.example/pool/a.deb",

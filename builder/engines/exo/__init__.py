@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from builder.engines.exo import making, models, trial
+from builder.engines.exo import making, models, surroundings, trial
 from builder.engines.exo.versions import API_PORT, DEFAULT, VERSIONS, Gpu, Version
-from builder.engines.kind import HOME, Files, Finding, Kind, Minimum, Part, Port, Read, Wheels
+from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port, Read, Wheels
 from builder.engines.trial import Request, Trial
 from builder.gpu import GpuStack, stack_of
 from builder.spec import types as t
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from builder.spec.model import Cluster
 
 MIB = 1 << 20
-# Measured: what one exo with a runner takes beside the weights, on processors.
-PROGRAM = 1500 * MIB
+# Measured: what one exo with a runner takes beside the tiny model's weights, on processors.
+PROGRAM = 300 * MIB
 # Of a card's memory, what CUDA, cuBLAS and the desktop's leftovers take before a model has any.
 _LEFT_ON_A_CARD = 0.86
-# What CUDA needs of the driver's packages, by their sonames: they must be those of the node's kernel module.
-_DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvidia-nvvm.so.4")
 LOGS = 4096 * MIB  # exo-tidy keeps event and runner logs below this
 
 
@@ -178,29 +176,12 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "memory_mib": {node.name: memory(cluster, node.memory) for node in cluster.nodes},
         "namespace_variable": name if how == "variable" else None,
         "gpu": gpu.extra if gpu else None,
-        "environment": environment(gpu),
+        "environment": surroundings.environment(gpu),
         "prefix": making.PREFIX,
         "units": ["exo.service"],
-        "driver_libraries": list(_DRIVER),
+        "driver_libraries": list(surroundings.DRIVER),
         "logs_mib": LOGS // MIB,
     }
-
-
-def environment(gpu: Gpu | None) -> dict[str, str]:
-    """What exo reads of its surroundings on every node (shared/constants.py), and MLX."""
-    found = {
-        "EXO_OFFLINE": "true",  # "1" would do nothing (main.py)
-        "EXO_MODELS_READ_ONLY_DIRS": "/srv/models",
-        "EXO_RESOURCES_DIR": f"{HOME}/resources",
-        "EXO_DASHBOARD_DIR": f"{HOME}/dashboard/build",
-        "HF_HUB_OFFLINE": "1",
-        "NO_COLOR": "1",
-    }
-    if gpu is None:
-        return {**found, "MLX_DISABLE_COMPILE": "1"}  # on processors it would call a C++ compiler at run time
-    site = f"{HOME}/lib/python{making.PYTHON}/site-packages"
-    headers = {"CUDA_HOME": f"{site}/{gpu.headers_in}"} if gpu.headers_in else {}
-    return {**found, **headers, "MLX_PTX_CACHE_DIR": "/var/lib/exo/cache/ptx"}
 
 
 def memory(cluster: Cluster, given: int | None) -> int | None:
@@ -279,15 +260,6 @@ def chat(cluster: Cluster, text: str) -> Request | None:
     return trial.completion(master(cluster), API_PORT, model, text, tokens=512) if model else None
 
 
-def on_gpu(_cluster: Cluster) -> str:
-    """MLX, in exo's own surroundings: those of the running service, driver's libraries included."""
-    program = "import mlx.core as mx; mx.set_default_device(mx.gpu); "
-    program += "x = mx.random.normal((512, 512)); print((x @ x).sum().item(), mx.default_device())"
-    inside = f'{HOME}/bin/python -c "{program}"'
-    pid = "$(systemctl show --property MainPID --value exo.service)"
-    return f"nsenter --target {pid} --mount --root --env {inside}"
-
-
 def advice(cluster: Cluster) -> tuple[str, ...]:
     """Which of exo's own models fit the nodes' memory together, once that is known of every node."""
     rooms = [memory(cluster, node.memory) for node in cluster.nodes]
@@ -314,5 +286,5 @@ KIND = Kind(
     chat=chat,
     smoke=trial.SMOKE,
     advice=advice,
-    on_gpu=on_gpu,
+    on_gpu=surroundings.on_gpu,
 )

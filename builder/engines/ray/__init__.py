@@ -89,7 +89,8 @@ def part(cluster: Cluster) -> Part:
     return Part(
         prefix=PREFIX,
         release="trixie",
-        names=("base-files", "libstdc++6", f"python{PYTHON}", *more),
+        # Ray starts its workers by bash.
+        names=("base-files", "bash", "dash", "libstdc++6", f"python{PYTHON}", *more),
         python=PYTHON,
         asks=requirements(cluster),
     )

@@ -10,11 +10,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 SECONDS = 240
 
 
+def hostname():
+    return socket.gethostname()  # itself it is no function of Python, which Ray wants
+
+
 def main():
     engine = json.loads(Path("/etc/builder/cluster.json").read_text())["engine"]
     ray.init(address=f"{engine['address']}:{engine['port']}", log_to_driver=False)
     # Neither processors nor memory are asked for: it is a question, and a busy node must answer it too.
-    task = ray.remote(num_cpus=0)(socket.gethostname)
+    task = ray.remote(num_cpus=0)(hostname)
     tasks = {
         node["NodeManagerAddress"]: task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
