@@ -10,6 +10,7 @@ READY   := $(VENV)/.ready
 # The machines' tests that run beside the tools' tests, so that both lanes take about as long.
 LANE_TOOLS := tests/boot/test_gpu_node.py tests/boot/test_pxe.py
 SERVES  := $(VENV)/.serves
+TESTS   := $(VENV)/.tests
 ROOT    := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # What an example needs besides what is in the repository.
@@ -60,6 +61,10 @@ pxe: $(READY) ## Build what nodes of CLUSTER install from over the network (docs
 serve: $(SERVES) ## Serve it to the cluster's network until Ctrl-C
 	@$(ROOT) $(BIN)/builder serve $(CLUSTER) $(ARGS)
 
+$(TESTS): $(READY)
+	$(BIN)/builder doctor --serve --test --install
+	@touch $@
+
 $(SERVES): $(READY)
 	$(BIN)/builder doctor --serve --install
 	@touch $@
@@ -77,7 +82,7 @@ check: $(READY) ## Format, lint, types, unit and golden tests: under a minute, n
 	$(BIN)/pytest -q -n auto tests/unit
 
 # Two lanes at once: an emulated machine mostly uses one processor, and the other would idle.
-test: check $(SERVES) ## Everything: also the real tools and the virtual machines
+test: check $(TESTS) ## Everything: also the real tools and the virtual machines
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=none lane-tools lane-machines
 
 lane-tools: $(READY)

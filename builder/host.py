@@ -51,7 +51,11 @@ SERVE = (
     Tool("nginx", "nginx-light", "serves them the payload"),
     Tool("ip", "iproute2", "finds the cluster's interface"),
     Tool("setpriv", "util-linux", "ends the servers with the builder"),
-    Tool("setpriv", "util-linux", "ends the servers with the builder"),
+)
+TEST = (
+    Tool("mkfs.vfat", "dosfstools", "lets the tests install into an image"),
+    Tool("chromium-headless-shell", "chromium-headless-shell", "looks at the page that `builder serve` shows"),
+    Tool("skopeo", "skopeo", "makes container images as others make them"),
 )
 VERIFY = (
     Tool("qemu-system-x86_64", "qemu-system-x86", "boots media in the boot test", minimum=10),

@@ -18,13 +18,14 @@ from builder.files import remove
 @AS_JSON
 @click.option("--install", is_flag=True, help="Install what is missing with apt (as root, or by sudo).")
 @click.option("--serve", is_flag=True, help="Look for what `builder serve` needs, too.")
-def doctor(as_json: bool, install: bool, serve: bool) -> None:
+@click.option("--test", is_flag=True, help="Look for what `make test` needs, too.")
+def doctor(as_json: bool, install: bool, serve: bool, test: bool) -> None:
     """Check this machine: which tools are there, why they are needed, which package brings them.
 
     \b
     Example:  builder doctor --install
     """
-    tools = (*host.BUILD, *host.VERIFY, *(host.SERVE if serve else ()))
+    tools = (*host.BUILD, *host.VERIFY, *(host.SERVE if serve else ()), *(host.TEST if test else ()))
     findings = host.inspect(tools)
     if install:
         if host.install(findings, console.say) != 0:
