@@ -90,7 +90,7 @@ def mirror_of_engine(cluster: Cluster) -> mirror.Mirror:
 
 
 def _source_of(part: Part) -> Distribution:
-    return source_of_packages(part.distribution, part.release)
+    return source_of_packages(part.distribution, part.release, part.components)
 
 
 def models_of(cluster: Cluster, base: Path, cache: Cache) -> tuple[tuple[LockedModel, ...], dict[str, str]]:

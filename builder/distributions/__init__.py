@@ -5,7 +5,7 @@ A module here offers one :class:`~builder.distributions.family.Family`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +53,11 @@ class Distribution:
     foreign: tuple[Foreign, ...] = ()
 
 
-def source_of_packages(name: str, codename: str) -> Distribution:
-    """A release as the source of a few packages: its main suite alone. It need not be one that nodes can run."""
+def source_of_packages(name: str, codename: str, components: Sequence[str] = ()) -> Distribution:
+    """A release as the source of a few packages: its main suite alone. It need not be one that nodes can run.
+
+    ``components``: what to take in place of the distribution's own.
+    """
     family = _FAMILIES[name]
     return Distribution(
         name=name,
@@ -64,7 +67,7 @@ def source_of_packages(name: str, codename: str) -> Distribution:
         keyring=family.keyring,
         keyring_package=family.keyring_package,
         known_of_old=family.known_of_old,
-        components=family.components,
+        components=tuple(components) or family.components,
         suites=(("main", codename),),
         kernel="",
         packages=(),

@@ -52,7 +52,8 @@ class Part:
     """A root of its own for programs that the node's release does not have.
 
     Packages of a release of ``distribution``, which need not be what the nodes run, laid out under ``prefix``;
-    ``names`` are asked of apt, and dependencies follow.
+    ``names`` are asked of apt, and dependencies follow; ``components`` are the archive's, if not the usual ones.
+    ``smoke``: programs to run besides the kind's, where the part depends on the spec.
 
     With ``python`` ("3.13", which must be among the packages) it also holds a virtual environment, at :data:`HOME`
     below the prefix, of what the kind's ``wheels`` ask for. ``asks`` is what that depends on, in the engine's own
@@ -63,6 +64,8 @@ class Part:
     release: str
     names: tuple[str, ...]
     distribution: str = "debian"
+    components: tuple[str, ...] = ()
+    smoke: tuple[tuple[str, ...], ...] = ()
     python: str | None = None
     asks: tuple[str, ...] = ()
     recipe: Recipe | None = None

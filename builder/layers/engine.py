@@ -44,7 +44,7 @@ def make(plan: Plan, layer: Layer, packages: Mapping[str, Path], cache: Cache) -
             (root / point).mkdir(parents=True, exist_ok=True)
         if wanted.python:
             python.fill(wanted, plan.lock, root, packages, cache)
-        for argv in kind.smoke:
+        for argv in (*kind.smoke, *wanted.smoke):
             sandbox.inside(root, argv, step=f"trying {argv[0]} of the engine layer")
         squashfs.date(work / "tree", plan.epoch)
         options = squashfs.environment(plan.epoch)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port
+from builder.engines.llamacpp import cuda, trial
 from builder.engines.llamacpp import model as gguf
-from builder.engines.llamacpp import trial
 from builder.engines.trial import Request, Trial
 from builder.spec import types as t
 from builder.spec.engine import Engine
@@ -96,6 +96,7 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "threads": wanted.threads,
         "prefix": PREFIX,
         "libexec": LIBEXEC,
+        "driver_libraries": list(cuda.DRIVER) if cuda.wanted(cluster) else [],
         "units": {"head": ["llamacpp-server.service"], "worker": ["llamacpp-rpc.service"]},
     }
 
@@ -125,6 +126,12 @@ def minimum(cluster: Cluster, files: Files) -> Minimum:
     )
 
 
+def part(cluster: Cluster) -> Part:
+    names = ("base-files", "llama.cpp-tools", "llama.cpp-tools-extra", "libggml0-backend-rpc")
+    plain = Part(prefix=PREFIX, release="forky", names=names)
+    return cuda.with_backend(plain) if cuda.wanted(cluster) else plain
+
+
 def try_out(cluster: Cluster) -> Trial:
     wanted, first = options(cluster), head(cluster)
     workers = {node.name: str(node.address) for node in cluster.nodes if node.name != first}
@@ -135,14 +142,9 @@ def chat(cluster: Cluster, text: str) -> Request:
     return trial.answer(head(cluster), options(cluster).port, text)
 
 
-PART = Part(
-    prefix=PREFIX,
-    release="forky",
-    names=("base-files", "llama.cpp-tools", "llama.cpp-tools-extra", "libggml0-backend-rpc"),
-)
 KIND = Kind(
     options=LlamaCpp,
-    part=lambda _cluster: PART,
+    part=part,
     formats=gguf.FORMATS,
     ports=ports,
     facts=facts,
@@ -150,5 +152,7 @@ KIND = Kind(
     minimum=minimum,
     trial=try_out,
     chat=chat,
+    advice=cuda.advice,
+    on_gpu=cuda.on_gpu,
     smoke=(("/usr/bin/llama-server", "--version"), (f"{LIBEXEC}/ggml-rpc-server", "--help")),
 )
