@@ -48,11 +48,25 @@ def complete_or_absent(path: Path, *, step: str) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a tree, whatever it is, if it is there."""
+    """Remove a file or a tree, whatever it is, if it is there.
+
+    Raises BuilderError if something is mounted in the tree: that is not ours to remove.
+    """
     if path.is_dir() and not path.is_symlink():
+        if mounted := mounts_below(path, Path("/proc/self/mounts").read_text()):
+            raise BuilderError(
+                f"{path} is not removed: {mounted[0]} is mounted in it",
+                hint=f"umount {' '.join(reversed(mounted))}",
+            )
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def mounts_below(path: Path, table: str) -> list[str]:
+    """The mount points in a folder, by the kernel's ``table``, the outer ones first. Pure."""
+    points = [line.split()[1].encode().decode("unicode_escape") for line in table.splitlines()]
+    return [point for point in points if Path(point).is_relative_to(path.resolve())]
 
 
 @contextlib.contextmanager

@@ -95,6 +95,8 @@ def argv(codename: str, names: Sequence[str], work: Path, *, mode: str, holds: b
         '--customize-hook=touch "$1/etc/.updated" "$1/var/.updated"',
     ]
     return [
+        # What mmdebstrap mounts as root is seen by it alone, and goes with it even if it is killed.
+        *(("unshare", "--mount", "--") if mode == "root" else ()),
         "mmdebstrap",
         f"--mode={mode}",
         "--variant=apt",

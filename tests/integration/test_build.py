@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -63,7 +64,11 @@ def building(spec: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     blobs = Cache(default_root()).root / "blobs"
     shutil.copytree(blobs, tmp_path / "cache/blobs", copy_function=os.link)
     argv: list[str | Path] = [BUILDER, "iso", spec, "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # A shell starts what it puts in the background with SIGINT ignored, and our children would inherit that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        argv, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "base layer" in line:
@@ -76,6 +81,7 @@ def test_a_killed_build_leaves_nothing_and_the_next_one_gives_the_same_bytes(
 ) -> None:
     os.killpg(building.pid, signal.SIGKILL)
     building.wait()
+    assert "/cluster-image-builder-" not in Path("/proc/mounts").read_text()
     assert not list((tmp_path / "out").rglob("*.iso"))
     assert not list((tmp_path / "cache/products").glob("*/*[!t]"))  # nothing but a .part, if that
 
