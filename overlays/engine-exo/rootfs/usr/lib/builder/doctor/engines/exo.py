@@ -14,7 +14,6 @@ from ..model import Door
 from . import exostate
 
 NAME = "exo"
-MULTICAST = True  # how its nodes find each other
 STATUS = "run/exo-place/status.json"
 
 
