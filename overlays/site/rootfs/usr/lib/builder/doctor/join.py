@@ -74,6 +74,7 @@ class Watcher:
             "node": self.me,
             "cluster": self.cluster["cluster"],
             "plan": self.plan,
+            "engine": engines.version(self.cluster),
             "time": time.time(),
             "listening": sorted(ports & table.listening),
             "serving": sorted(

@@ -8,9 +8,10 @@ members(cluster, look)      node → None if it is in the cluster, else the reas
 mend(cluster, look)         units of this node to restart because their peers came back; called while watching
 notes(cluster, root)        optional: lines for the banner and `builder status`: what it serves, how far it is
 
-``cluster`` is cluster.json, whose key ``engine`` holds what the engine's module in the builder put there. Where
-nodes find each other by multicast, its fact ``multicast`` is {"group", "port", "instead"}; ``instead`` is what to
-write into the spec for a network that does not pass it, or "".
+``cluster`` is cluster.json, whose key ``engine`` holds what the engine's module in the builder put there. Two
+facts mean the same for every engine: ``version``, where nodes with different ones cannot form a cluster; and
+``multicast``, {"group", "port", "instead"}, where nodes find each other by it (``instead`` is what to write
+into the spec for a network that does not pass it, or "").
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ def of(cluster: dict) -> ModuleType:
 def multicast(cluster: dict) -> dict | None:
     """The group and port that the engine's nodes find each other by."""
     return cluster["engine"].get("multicast")
+
+
+def version(cluster: dict) -> str:
+    """Name and version of an engine whose versions cannot be mixed; "" for the others."""
+    engine = cluster["engine"]
+    return f"{engine['name']} {engine['version']}" if engine.get("version") else ""
 
 
 def notes(cluster: dict, root: Path) -> tuple[str, ...]:
