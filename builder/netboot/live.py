@@ -27,10 +27,15 @@ SYSTEM = 2 << 30
 
 @dataclass(frozen=True)
 class Live:
-    """``iso``: the name of the ISO among the boot files; ``memory``: bytes that a machine needs to install."""
+    """``iso``: the name of the ISO among the boot files, and ``size`` its bytes."""
 
     iso: str
-    memory: int
+    size: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a machine needs to install."""
+        return self.size + SYSTEM
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def fill(plan: Plan, ubuntu: Ubuntu, payload: Payload, boot: Path) -> Live:
     (boot / "initramfs.img").write_bytes(initramfs(_content(image, initrd), plan.epoch))
     iso = boot / f"{plan.cluster.name}.iso"
     livemedium.write(plan, ubuntu.iso, ubuntu.stack, without_models(payload), iso, stick_size=None)
-    return Live(iso.name, iso.stat().st_size + SYSTEM)
+    return Live(iso.name, iso.stat().st_size)
 
 
 def boot_files(image: IsoImage, *, hwe: bool) -> tuple[str, str]:

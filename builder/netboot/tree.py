@@ -107,7 +107,7 @@ def _facts(tree: Tree) -> dict[str, Any]:
         "manifest": tree.manifest,
         "arguments": tree.arguments,
         "serial": [tree.serial.unit, tree.serial.speed] if tree.serial else None,
-        "live": [tree.live.iso, tree.live.memory] if tree.live else None,
+        "live": [tree.live.iso, tree.live.size] if tree.live else None,
     }
 
 
@@ -132,7 +132,8 @@ def read(folder: Path) -> Tree:
         raise _damaged(folder, f"it cannot be read: {error!r}") from error
     named = [tree.payload / "manifest.sig", *(tree.boot / name for name in (*BOOT, *KERNEL))]
     if tree.live:
-        named += [tree.boot / tree.live.iso, *(tree.seed / name for name in SEED)]
+        files.append((tree.boot / tree.live.iso, tree.live.size))
+        named += [tree.seed / name for name in SEED]
     for path in [*named, *(path for path, _ in files)]:
         if not path.is_file():
             raise _damaged(folder, f"{path.relative_to(folder)} is missing")

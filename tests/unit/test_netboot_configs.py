@@ -52,11 +52,11 @@ def test_only_the_script_of_an_ordered_node_starts_the_installer(quickstart: Clu
 def test_ubuntu_s_installer_is_started_as_on_its_medium(
     quickstart: Cluster, golden: Callable[[str, str], None], loader: configs.Loader
 ) -> None:
-    site = site_of(quickstart, TOP, live=Live("quickstart.iso", 5_000_000_000))
+    site = site_of(quickstart, TOP, live=Live("quickstart.iso", 3_000_000_001))
     script = configs.install_script(site, loader, "node1", ORDER, CARD)
     golden(f"netboot/install-ubuntu.{loader}", script)
     words = configs.kernel_arguments(site, ORDER, CARD)
-    assert {f"iso-url={site.web}/quickstart.iso", "builder.memory=4769", "autoinstall"} <= set(words)
+    assert {f"iso-url={site.web}/quickstart.iso", "builder.memory=4910", "autoinstall"} <= set(words)
     # A ";" ends a command of GRUB's, and all that follows would be lost; to iPXE it is a letter.
     seed = f"s={site.control}/v1/seed/{ORDER}/"
     assert (f"ds=nocloud\\;{seed} " if loader == "grub" else f"ds=nocloud;{seed} ") in script

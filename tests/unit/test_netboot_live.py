@@ -162,7 +162,7 @@ def test_casper_runs_ours_first_and_its_own_after_it(tmp_path: Path) -> None:
 @pytest.fixture
 def ubuntu(served: Served) -> Served:  # noqa: F811
     """The same cluster, served with Ubuntu's installer."""
-    object.__setattr__(served.site, "tree", replace(served.site.tree, live=live.Live("quickstart.iso", 5 << 30)))
+    object.__setattr__(served.site, "tree", replace(served.site.tree, live=live.Live("quickstart.iso", 3 << 30)))
     served.site.tree.seed.mkdir(parents=True)
     for name in tree.SEED:
         (served.site.tree.seed / name).write_text(f"{name} of the live system\n")
