@@ -128,6 +128,8 @@ def read(folder: Path) -> Tree:
             hint="make pxe CLUSTER=… makes it",
             code=Exit.MEDIUM,
         ) from error
+    except PermissionError as error:
+        raise _closed(Path(error.filename)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, f"it cannot be read: {error!r}") from error
     named = [tree.payload / "manifest.sig", *(tree.boot / name for name in (*BOOT, *KERNEL))]
@@ -172,9 +174,17 @@ def served(folder: Path) -> Iterator[None]:
 @contextmanager
 def _held(folder: Path, how: int, what: str, hint: str) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder).open("w") as file:
+    try:
+        file = _lock(folder).open("w")
+    except PermissionError as error:
+        raise _closed(_lock(folder)) from error
+    with file:
         try:
             fcntl.flock(file, how | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BuilderError(what, hint=hint) from error
         yield
+
+
+def _closed(path: Path) -> BuilderError:
+    return BuilderError(f"{path} is closed to this user", hint="be who made the tree, or root: sudo, as for serve")

@@ -15,8 +15,9 @@ import pytest
 from builder.verify import disks
 from builder.verify.accel import acceleration
 from builder.verify.disks import GIB
+from builder.verify.machine import Machine
 from tests import netlab
-from tests.boot.test_pxe import MAC, MODEL, PATTERNS, Lab, make_tree
+from tests.boot.test_pxe import HTTP_ONLY, MAC, MODEL, PATTERNS, Lab, make_tree
 
 pytestmark = [
     pytest.mark.vm,
@@ -27,6 +28,7 @@ pytestmark = [
 def test_two_nodes_at_once_and_one_that_the_server_did_not_hear_of(
     tmp_path: Path, progress: Callable[[str], None]
 ) -> None:
+    """One for BIOS, by iPXE; the other's UEFI boots over HTTP."""
     netlab.require()
     spec, out = make_tree(tmp_path, MODEL)
     state = out / "quickstart/serve/state.json"
@@ -38,15 +40,17 @@ def test_two_nodes_at_once_and_one_that_the_server_did_not_hear_of(
             lab.folder.mkdir()
             disks.make_blank(lab.disk, 8 * GIB)
 
-        def install(lab: Lab) -> None:
-            with lab.start(lab.machine(cpus=1), lab.node) as vm:
+        machines = one.machine(cpus=1), two.machine("uefi", cpus=1, settings=HTTP_ONLY)
+
+        def install(lab: Lab, machine: Machine) -> None:
+            with lab.start(machine, lab.node) as vm:
                 lab.installed(vm)
 
         with netlab.serve(net, spec, out, "--dhcp", "full", log=folder / "serve.log"):
             net.builder("reinstall", spec, "--all", "--out", out)
             with ThreadPoolExecutor(2) as both:
                 ordered = state.read_bytes()
-                list(both.map(install, (one, two)))
+                list(both.map(install, (one, two), machines))
             # Both were served whole: neither took the other's bytes for its own.
             assert sum(size for _, size in one.requests("/models/")) >= 2 * MODEL
 
