@@ -8,13 +8,12 @@ from pathlib import Path
 
 from builder import console, inputs, lock, plan, preflight, resolve
 from builder.cache import Cache
-from builder.errors import BuilderError, Exit
 from builder.files import complete_or_absent, sha256_of
 from builder.layers import base, engine, gpu, images, site
 from builder.lock import Lock
 from builder.media import baseiso, bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
-from builder.netboot import tree
+from builder.netboot import live, tree
 from builder.netboot.tree import Tree
 from builder.plan import Plan
 from builder.spec.load import load
@@ -51,17 +50,10 @@ def build_pxe(spec_path: Path, out: Path, cache: Cache) -> Tree:
     Raises BuilderError as :func:`build_iso`.
     """
     cluster = load(spec_path)
-    if cluster.base_iso:
-        raise BuilderError(
-            f"{cluster.name}: Ubuntu's installer (media.installer: subiquity) is not booted over the network",
-            hint="the direct installer is, and lays down the same node: take media.installer away",
-            code=Exit.SPEC,
-        )
+    live.require(cluster)
     with cache.locked():
         todo, stack, content = gather(spec_path, cache)
-        kit = bootkit.make(todo, stack[0], cache)
-        with console.step(f"network-boot tree: {len(content.files)} payload files, {len(cluster.nodes)} nodes"):
-            return tree.write(todo, kit, content, out / cluster.name / "pxe")
+        return write_tree(todo, spec_path.parent, stack, content, out / cluster.name / "pxe", cache)
 
 
 def gather(spec_path: Path, cache: Cache) -> tuple[Plan, list[Path], Payload]:
@@ -114,7 +106,20 @@ def write_medium(
         assert todo.lock is not None and todo.lock.iso is not None
         source = baseiso.obtain(base, todo.lock.iso, folder, cache)
         with console.step(f"{title}, on {todo.lock.iso.name}"):
-            livemedium.write(todo, source, stack, content, target)
+            livemedium.write(todo, source, stack, content, target, stick_size=todo.cluster.media.stick_size)
+
+
+def write_tree(
+    todo: Plan, folder: Path, stack: Sequence[Path], content: Payload, target: Path, cache: Cache
+) -> Tree:
+    """The network-boot tree of the installer that the spec chose; ``folder`` is the spec's."""
+    kit = bootkit.make(todo, stack[0], cache)
+    base, ubuntu = lock.base_iso_of(todo.cluster), None
+    if base is not None:
+        assert todo.lock is not None and todo.lock.iso is not None
+        ubuntu = live.Ubuntu(baseiso.obtain(base, todo.lock.iso, folder, cache), stack)
+    with console.step(f"network-boot tree: {len(content.files)} payload files, {len(todo.cluster.nodes)} nodes"):
+        return tree.write(todo, kit, content, target, ubuntu)
 
 
 def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = False) -> Lock:

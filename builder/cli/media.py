@@ -51,9 +51,14 @@ def pxe(cluster: Path, out: Path, as_json: bool, cache: Cache) -> None:
     """
     made = build.build_pxe(cluster, out, cache)
     if as_json:
-        click.echo(json.dumps({"path": str(made.folder), "plan": made.plan, "manifest": made.manifest}, indent=2))
+        data = {"path": str(made.folder), "plan": made.plan, "manifest": made.manifest}
+        click.echo(json.dumps(data | ({"memory": made.live.memory} if made.live else {}), indent=2))
         return
     click.echo(f"{made.folder}  (plan {made.plan[:16]}, manifest {made.manifest[:16]})")
+    if made.live:
+        click.echo(
+            f"memory  {console.human(made.live.memory)} for each machine: it holds the ISO while it installs"
+        )
     click.echo(f"next    sudo .venv/bin/builder serve {cluster}    serves it to the cluster's network")
 
 

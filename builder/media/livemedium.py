@@ -19,8 +19,11 @@ from builder.run import run
 _FILE = re.compile(r"^-\S+ \d+/\d+ +(\d+) ", re.MULTILINE)
 
 
-def write(plan: Plan, source_iso: Path, stack: Sequence[Path], payload: Payload, target: Path) -> None:
-    """Write the remastered ISO to ``target``, complete or not at all. ``stack``: the layers, lowest first.
+def write(
+    plan: Plan, source_iso: Path, stack: Sequence[Path], payload: Payload, target: Path, *, stick_size: int | None
+) -> None:
+    """Write the remastered ISO to ``target``, complete or not at all. ``stack``: the layers, lowest first;
+    ``stick_size``: bytes that the ISO may have.
 
     Raises BuilderError (MEDIUM) if the ISO is not the live-server of the spec's release, or as
     :func:`builder.media.remaster.write`.
@@ -37,7 +40,7 @@ def write(plan: Plan, source_iso: Path, stack: Sequence[Path], payload: Payload,
         autoinstall=plan.bootstrap,
         menu=menu(plan, payload.sha256),
         source=source(plan, sum(unpacked_size(layer) for layer in stack)),
-        stick_size=plan.cluster.media.stick_size,
+        stick_size=stick_size,
     )
 
 

@@ -27,6 +27,9 @@ report() {
 }
 
 text=$(report)
+case " $(cat "$root/proc/cmdline" 2>/dev/null) " in
+*" builder.order="*) PYTHONPATH=/cdrom/builder/live timeout 60 python3 -B -m installer.live & ;;
+esac
 for console in $(consoles); do
 	printf '%s\n' "$text" >"$console"
 done

@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder import autoinstall, build, inputs, plan, render
+from builder import autoinstall, build, inputs, plan
 from builder.cache import Cache, default_root
 from builder.installer import pick
+from builder.lock import target_of
 from builder.media import bootkit, livemedium, payload, remaster
+from builder.media.bootkit import BootKit
 from builder.media.payload import Payload
 from builder.plan import Plan
 from builder.render import File
@@ -79,11 +81,23 @@ class Medium:
         )
 
 
-def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Medium:
-    """A medium in ``folder``; ``packages``: further ones of every node; ``more``: files of the live system.
+@dataclass(frozen=True)
+class Parts:
+    """What a medium, or a tree, is made of. ``spec`` is the cluster's with Ubuntu's installer."""
 
-    The layers are Debian's, as Ubuntu's archive may be out of reach, and the documents those of a cluster that is
-    the same but for its distribution; and for node2's disk, which gets volumes, and those encrypted.
+    spec: Path
+    todo: Plan
+    stack: list[Path]
+    kit: BootKit
+    content: Payload
+    base: Path
+
+
+def gather(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Parts:
+    """``packages``: further ones of every node; ``more``: files of the live system.
+
+    The layers are Debian's, as Ubuntu's archive may be out of reach, and all else is that of a cluster that is the
+    same but for its distribution; and for node2's disk, which gets volumes, and those encrypted.
     """
     shutil.copytree(EXAMPLES, folder / "examples")
     spec, ubuntu = folder / "examples/quickstart.yaml", folder / "examples/ubuntu.yaml"
@@ -92,11 +106,13 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     raw["distribution"]["packages"] = list(packages)
     spec.write_text(yaml.safe_dump(raw))
     raw["distribution"] = {"name": "ubuntu", "release": "24.04"}
-    ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
+    open_disk, storage = {**raw, "media": {"installer": "subiquity"}}, raw["storage"]
+    volumes = {**storage, "layout": "lvm", "luks": {"passphrase_file": "passphrase"}}
+    ubuntu.write_text(yaml.safe_dump({**open_disk, "storage": volumes}))
+    encrypted = load(ubuntu)
+    ubuntu.write_text(yaml.safe_dump(open_disk))
     cluster, asked = load(spec), load(ubuntu)
-    raw["storage"] |= {"layout": "lvm", "luks": {"passphrase_file": "passphrase"}}
-    ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
-    documents = {"node1": asked, "node2": load(ubuntu)}
+    documents = {"node1": asked, "node2": encrypted}
     cache = Cache(default_root())
     with cache.locked():
         todo = with_hooks(plan.make(cluster, build.locked(cluster, spec, cache)))
@@ -109,21 +125,30 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
         ).encode()
         for name, one in documents.items()
     }
-    todo = replace(todo, documents=texts, live=autoinstall.live_seed(asked))
+    todo = replace(
+        todo, cluster=asked, target=target_of(asked), documents=texts, live=autoinstall.live_seed(asked)
+    )
     content = payload.make(todo, {layer.name: layer for layer in stack}, models)
     base = livesystem.make(folder / "live-server.iso", kit, stack[0], more)
+    return Parts(ubuntu, todo, stack, kit, content, base)
+
+
+def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Medium:
+    """A medium in ``folder``; ``packages`` and ``more`` as :func:`gather` has them."""
+    parts = gather(folder, packages, more)
+    todo, content = parts.todo, parts.content
     remaster.write(
-        source_iso=base,
+        source_iso=parts.base,
         target=folder / "quickstart.iso",
         plan_id=str(todo.id),
         epoch=todo.epoch,
         payload=content,
         live_files=livemedium.live_files(todo),
-        autoinstall=render.dump_yaml(autoinstall.bootstrap(asked)),
+        autoinstall=todo.bootstrap,
         menu=replace(livemedium.menu(todo, content.sha256), countdown=1),
-        source=livemedium.source(todo, sum(livemedium.unpacked_size(layer) for layer in stack)),
+        source=livemedium.source(todo, sum(livemedium.unpacked_size(layer) for layer in parts.stack)),
     )
-    base.unlink()
+    parts.base.unlink()
     return Medium(folder / "quickstart.iso", todo, content)
 
 
@@ -196,13 +221,19 @@ def test_a_strange_machine_is_told_what_it_is(medium: Medium, tmp_path: Path, pr
         assert bench.digests(target=True) == before
 
 
-@pytest.fixture(scope="module")
-def for_curtin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
+def curtin_sources() -> tuple[tuple[str, ...], tuple[File, ...]]:
+    """What :func:`gather` takes for an install by a real curtin; skips the test where there is none."""
     checkout = os.environ.get("BUILDER_CURTIN")
     if not checkout:
         pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's, nor on PyPI")
+    return FOR_CURTIN, tuple(curtin_files(Path(checkout)))
+
+
+@pytest.fixture(scope="module")
+def for_curtin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
+    sources = curtin_sources()
     folder = tmp_path_factory.mktemp("curtin")
-    yield make(folder, FOR_CURTIN, tuple(curtin_files(Path(checkout))))
+    yield make(folder, *sources)
     shutil.rmtree(folder)
 
 

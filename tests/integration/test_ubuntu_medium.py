@@ -19,8 +19,12 @@ from builder.apt import Package
 from builder.cache import Cache
 from builder.console import human
 from builder.errors import BuilderError
+from builder.files import sha256_of
 from builder.lock import Lock
 from builder.media import baseiso, isoimage, payload
+from builder.media.bootkit import BootKit
+from builder.media.payload import Payload
+from builder.netboot import live, tree
 from builder.run import Completed, run
 from builder.spec.load import load
 from tests import liveserver
@@ -51,16 +55,20 @@ def planned(spec: Path, cache: Cache) -> plan.Plan:
     return plan.make(cluster, pins)
 
 
-def medium(spec: Path, cache: Cache) -> tuple[plan.Plan, Path]:
+def gathered(spec: Path, cache: Cache) -> tuple[plan.Plan, list[Path], Payload]:
     todo = planned(spec, cache)
-    stack = []
+    stack: list[Path] = []
     for layer in todo.layers:
         tree = spec.parent / layer.name
         (tree / "etc").mkdir(parents=True, exist_ok=True)
         (tree / "etc" / layer.name).write_text("x" * 1000)
         stack.append(spec.parent / layer.file)
         run(["mksquashfs", tree, stack[-1], "-noappend", "-quiet"], step="making a layer")
-    content = payload.make(todo, {layer.name: layer for layer in stack}, {})
+    return todo, stack, payload.make(todo, {layer.name: layer for layer in stack}, {})
+
+
+def medium(spec: Path, cache: Cache) -> tuple[plan.Plan, Path]:
+    todo, stack, content = gathered(spec, cache)
     target = spec.parent / "pair.iso"
     build.write_medium(todo, spec.parent, stack, content, target, cache)
     return todo, target
@@ -99,6 +107,42 @@ def test_one_stick_for_the_pair(pair: Path, tmp_path: Path, golden: Callable[[st
     told = against.differences(carried, against.wanted(planned(pair, Cache(tmp_path / "cache"))))
     assert any("192.168.1.53" in line for line in told), told
     assert any("right: its autoinstall document differs" in line for line in told), told
+
+
+def test_the_same_over_the_network(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDER_KEYS", str(tmp_path / "keys"))
+    todo, stack, content = gathered(pair, Cache(tmp_path / "cache"))
+    kit = BootKit(tmp_path / "kit")
+    kit.folder.mkdir()
+    for name in tree.BOOT.values():
+        (kit.folder / name).write_text(name)
+    ubuntu = live.Ubuntu(tmp_path / "live-server.iso", stack)
+    sums = set()
+    for number in "12":
+        made = tree.write(todo, kit, content, tmp_path / number / "pxe", ubuntu)
+        assert tree.read(made.folder) == made
+        files = sorted(path for path in made.folder.rglob("*") if path.is_file())
+        sums.add(tuple((str(path.relative_to(made.folder)), sha256_of(path)) for path in files))
+    assert len(sums) == 1
+
+    # The newer kernel, as the medium's menu would take it; the fixture's are the same bytes.
+    assert (made.boot / "vmlinuz").read_bytes() == b"kernel" * 999
+    assert (made.boot / "initramfs.img").read_bytes() == live.initramfs(b"initrd" * 999, todo.epoch)
+    assert made.live is not None and made.live.iso == f"{todo.cluster.name}.iso"
+    iso = made.boot / made.live.iso
+    assert made.live.size == iso.stat().st_size and made.live.memory == made.live.size + live.SYSTEM
+    image = isoimage.read(iso)
+    assert {"/builder/manifest.json", "/casper/node.gpu.site.squashfs", "/autoinstall.yaml"} <= set(image.files)
+    assert image.read("/builder/manifest.json") == (made.payload / "manifest.json").read_bytes()
+    seed = yaml.safe_load((made.seed / "user-data").read_text())
+    assert seed["autoinstall"] == yaml.safe_load(image.read("/autoinstall.yaml"))
+
+    for path in (iso, made.seed / "meta-data"):
+        path.rename(tmp_path / "gone")
+        with pytest.raises(BuilderError, match=f"{path.name} is missing") as caught:
+            tree.read(made.folder)
+        assert "make pxe" in caught.value.hint
+        (tmp_path / "gone").rename(path)
 
 
 def test_a_stick_from_another_iso_is_told(pair: Path, tmp_path: Path) -> None:
