@@ -191,8 +191,12 @@ def test_a_strange_machine_is_told_what_it_is(medium: Medium, tmp_path: Path, pr
             assert seen(bench, vm, r'mac: "([0-9a-f:]+)"')[1] == STRANGER
             with pytest.raises(AssertionError, match="live-error: CalledProcessError"):
                 seen(bench, vm, "live-document: .*")
-            # The screen stays as it is, until a person has read it or the time is up (failed.sh).
+            # What failed.sh shows until a person has read it, or the time is up: all logs, and the reason again.
+            for log in ("/var/log/cloud-init-output.log", "journal", "/run/builder/install.log"):
+                seen(bench, vm, f"---- {log}$")
             seen(bench, vm, "builder: the install failed")
+            assert any("kernel: Linux version" in line.text for line in vm.serial.lines)  # as a journal has it
+            assert f'mac: "{STRANGER}"' in vm.serial.screen()
         assert bench.digests(target=True) == before
 
 
