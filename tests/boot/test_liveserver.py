@@ -3,7 +3,7 @@
 The live system is a fixture (:mod:`tests.livesystem`), as subiquity and casper are Ubuntu's own. What runs in it
 is real: GRUB with the menu that we patched, for BIOS and for UEFI, the kernel and its command line, cloud-init
 that takes its seed from the medium, and our picker. With a checkout of curtin, named by BUILDER_CURTIN, the node
-is really installed and then booted. The commits that subiquity carries (its snapcraft.yaml): 8bc0121d in 24.04.4.1,
+is really installed and then booted. subiquity carries these commits (its snapcraft.yaml): 8bc0121d in 24.04.4.1,
 ab0c9258 in 26.04.1.
 """
 
