@@ -44,6 +44,7 @@ Say = Callable[[str], None]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STRANGER = "52:54:00:99:99:99"
 PASSPHRASE = "correct horse battery staple"
+QUIET = 1800  # seconds; rsync says nothing while it copies a whole system, and the host may be busy
 # What curtin needs of a live system, and what opens node2's disk; the fixture has the packages of the node.
 FOR_CURTIN = (
     *("cryptsetup", "cryptsetup-initramfs", "file", "lvm2", "parted", "python3-apt", "python3-debian"),
@@ -145,7 +146,7 @@ def medium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
 def seen(bench: Lab, vm: VM, pattern: str) -> re.Match[str]:
     """The next line that matches; a failure of the picker or of the live system's is none to be waited for."""
     patterns = {pattern: re.compile(pattern), "live-error": re.compile("live-error: .*")}
-    found = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.boot)
+    found = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.install)
     assert found.name == pattern, f"{found.match.group(0)}\n{vm.serial.screen(60)}"
     return found.match
 
@@ -218,8 +219,7 @@ def test_curtin_installs_the_same_node(
     """A real curtin follows the document, without a network; its hook and the placing finish the node, and that
     passes all of its checks."""
     request = for_curtin.request(tmp_path / "out", firmware=firmware, kind=kind)
-    # rsync says nothing while it copies a whole system.
-    report = boot_test(replace(request, keep_disks=True, stall=900), progress)
+    report = boot_test(replace(request, keep_disks=True, stall=QUIET), progress)
     assert report.passed, report.summary()
     # As they lie, root last, as it takes the rest of the disk.
     names = [partition.name for partition in disks.partitions(tmp_path / "out/disks/target.raw")]
@@ -232,7 +232,7 @@ def test_an_encrypted_node_opens_its_disk_when_it_is_told_how(
 ) -> None:
     """The hook has given it a crypttab, and an initramfs that asks."""
     request = for_curtin.request(tmp_path / "out", "node2", firmware="bios", kind="usb")
-    with lab(replace(request, stall=900), progress, None) as bench:
+    with lab(replace(request, stall=QUIET), progress, None) as bench:
         bench.make_disks()
         with running(bench.install_machine(), bench.out, "install", clock=bench.clock, on_line=progress) as vm:
             assert seen(bench, vm, r"builder-installed (\S+) (\S+)").groups() == ("node2", for_curtin.todo.id)
