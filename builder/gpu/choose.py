@@ -69,7 +69,7 @@ def choose(wish: Wish, table: Table) -> Choice | tuple[Finding, ...]:
     modules = branch.modules[flavour]
     compiled = modules.prebuilt is None or wish.compile
     cuda = {"none": (), "runtime": archive.cuda.runtime, "toolkit": archive.cuda.toolkit} if archive.cuda else {}
-    packages = (*branch.packages, *(modules.packages), *cuda.get(wish.install, ()))
+    packages = (*branch.packages, *cuda.get(wish.install, ()))
     return Choice(model, archive, branch, flavour, modules, _extra(wish, model, branch, table), packages, compiled)
 
 

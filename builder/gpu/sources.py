@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 LABEL = "nvidia"  # of NVIDIA's archive, in the lock and among the mirrors
 
 # NVIDIA's archive has every branch under the same names.
-_OF_THE_DRIVER = ("*nvidia*", "libcuda1", "libcudadebugger1", "cuda-drivers*")
+_OF_THE_DRIVER = ("*nvidia*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvoptix1", "cuda-drivers*")
 
-# What lets containers have the GPUs; it is in NVIDIA's archive only, with versions of its own.
+# What lets containers have the GPUs; no distribution has it. In NVIDIA's archives it has versions of its own.
 TOOLKIT = "nvidia-container-toolkit"
 _OF_THE_TOOLKIT = (f"{TOOLKIT}*", "libnvidia-container*")
 
@@ -74,7 +74,7 @@ def resolve_modules(
     choice = choice_of(cluster)
     if choice is None or not choice.compiled:
         return ()
-    names = packages.to_compile(choice, [package.name for package in node])
+    names = (*packages.to_compile(choice, [package.name for package in node]), *choice.modules.tools)
     found = apt.resolve_part(target, mirror, names)
     # Headers depend on the kernel's image, which the node has and the compiler does not read.
     return tuple(package for package in found if not packages.kernels([package.name]))

@@ -35,11 +35,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Modules:
-    """Where a flavour's kernel modules come from: ``prebuilt`` packages, or the ``source`` that is compiled."""
+    """Where a flavour's kernel modules come from: ``prebuilt`` packages, or the ``source`` that is compiled.
+
+    ``tools``: packages that compiling it needs besides those that every source does.
+    """
 
     prebuilt: str | None
     source: str | None
-    packages: tuple[str, ...]
+    tools: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _archive(one: Mapping[str, Any]) -> Archive:
 
 def _branch(name: str, one: Mapping[str, Any]) -> Branch:
     modules = {
-        flavour: Modules(brings.get("prebuilt"), brings.get("source"), tuple(brings.get("packages", ())))
+        flavour: Modules(brings.get("prebuilt"), brings.get("source"), tuple(brings.get("tools", ())))
         for flavour, brings in one["modules"].items()
     }
     return Branch(name, one["version"], modules, tuple(one["packages"]))

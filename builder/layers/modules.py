@@ -95,6 +95,7 @@ def build(root: Path, source: Source, kernel: str, target: Path, works: str) -> 
     shutil.copytree(root / "usr/src" / source.name, tree, symlinks=True)
     argv = [
         *("env", "KBUILD_BUILD_TIMESTAMP=@0", "KBUILD_BUILD_USER=builder", "KBUILD_BUILD_HOST=builder"),
+        *("NV_BUILD_USER=builder", "NV_BUILD_HOST=builder", "DATE=date -ud@0"),  # NVIDIA's own; for equal bytes
         *("make", "-C", "/mnt/source", f"-j{os.cpu_count() or 1}", "modules"),
         *(f"KERNEL_UNAME={kernel}", f"NV_KERNEL_MODULES={' '.join(MODULES)}"),
     ]
@@ -105,10 +106,24 @@ def build(root: Path, source: Source, kernel: str, target: Path, works: str) -> 
         raise failure(source, kernel, done.stdout, works)
     target.mkdir(parents=True)
     for name in MODULES:
-        shutil.copy(tree / f"{name}.ko", target / f"{name}.ko")
+        shutil.copy(_made(tree, name), target / f"{name}.ko")
         argv = ["strip", "--strip-debug", f"/mnt/modules/{name}.ko"]
         _inside(root, argv, {"modules": target}, step=f"stripping {name}")
     shutil.rmtree(tree)
+
+
+def _made(tree: Path, name: str) -> Path:
+    """The compiled module: at the top where a distribution packaged the source, below in NVIDIA's own packages.
+
+    Raises BuilderError if the source made none, or several.
+    """
+    found = sorted(tree.rglob(f"{name}.ko"))
+    if len(found) != 1:
+        raise BuilderError(
+            f"the source compiled without an error, and made {len(found)} modules {name}.ko",
+            hint="the driver's packages are laid out in a way that this builder does not know",
+        )
+    return found[0]
 
 
 def failure(source: Source, kernel: str, log: str, works: str) -> BuilderError:

@@ -223,6 +223,22 @@ def test_a_driver_that_does_not_compile_stops_the_build_with_the_compiler_s_firs
     assert not (tmp_path / "built/x").exists()
 
 
+def test_a_source_laid_out_as_nvidia_s_own_package_compiles(
+    built: Built, root: Path, small: modules.Source, tmp_path: Path
+) -> None:
+    """There the parts for the kernel are a folder below, and the top's Makefile descends into it."""
+    top = root / "usr/src" / small.name
+    (top / "kernel-open").mkdir()
+    for file in ("Makefile", *(f"{name}.c" for name in modules.MODULES)):
+        (top / file).rename(top / "kernel-open" / file)
+    (top / "Makefile").write_text("modules:\n\t$(MAKE) -C kernel-open modules\n")
+    modules.build(root, small, built.kernel, tmp_path / "built/x", "")
+    assert {path.name for path in (tmp_path / "built/x").iterdir()} == {f"{name}.ko" for name in modules.MODULES}
+    (top / "Makefile").write_text("modules:\n")
+    with pytest.raises(BuilderError, match=r"without an error, and made 0 modules nvidia\.ko"):
+        modules.build(root, small, built.kernel, tmp_path / "other/x", "")
+
+
 def test_what_compiles_is_the_same_bytes_again(
     built: Built, root: Path, small: modules.Source, tmp_path: Path
 ) -> None:

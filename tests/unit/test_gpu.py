@@ -80,6 +80,12 @@ def test_names_of_cards_are_read_as_people_write_them() -> None:
         ('{model: rtx-3090, cuda: "13"}', "", "gpu.cuda", "needs driver 580.65.06 or later"),
         ('{model: rtx-3090, cuda: "12.8"}', "", "gpu.cuda", "cuda 12.4"),
         ('{model: rtx-5070, cuda: "12.4"}', NOBLE, "gpu.cuda", "take CUDA 12.8 or later"),
+        (
+            '{model: rtx-5070, cuda: "13.1"}',
+            NOBLE,
+            "gpu.cuda",
+            "needs driver 590.44.01 or later, and 580 is 580.173.02",
+        ),
         ('{model: gtx-1080, cuda: "13"}', NOBLE, "gpu.cuda", "take CUDA 12.9 or earlier"),
         ('{model: rtx-3090, cuda: "17"}', "", "gpu.cuda", "is not known"),
         ("{model: rtx-5070, install: runtime}", NOBLE, "gpu.install", "take CUDA 12.8"),
@@ -110,6 +116,14 @@ def test_pascal_gets_proprietary_modules_and_no_branch_after_580() -> None:
     found = choose(Wish("gtx-1080", "ubuntu", "noble"), table())
     assert isinstance(found, Choice)
     assert (found.flavour, found.cuda) == ("proprietary", "12")
+
+
+def test_nvidia_s_archive_for_debian_13_has_nothing_for_cards_before_turing() -> None:
+    """It begins with 590, which drives none of them."""
+    found = choose(Wish("gtx-1080", "debian", "trixie", "nvidia"), table())
+    assert not isinstance(found, Choice)
+    assert "up to 580, and NVIDIA's archive for debian trixie has 590" in found[0].message
+    assert "debian trixie (driver 550, 535); ubuntu noble (driver 580)" in found[0].hint
 
 
 def test_every_card_has_a_driver_somewhere_and_no_choice_breaks_the_table() -> None:

@@ -19,6 +19,7 @@ from builder.lock import Lock, LockedModel
 from builder.mirror import Mirror
 from builder.spec.load import loads
 from builder.spec.model import Cluster
+from builder.spec.warnings import warnings
 from tests.unit.test_gpu import NOBLE, spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -47,9 +48,10 @@ def test_debian_compiles_and_ubuntu_takes_what_it_signed() -> None:
         lock.asks_of(debian)["packages"]
     )
     assert not {"dkms", "nvidia-open-kernel-dkms"} & set(lock.asks_of(debian)["packages"])
-    assert {"linux-modules-nvidia-580-open-generic", "nvidia-headless-no-dkms-580-open", "nvidia-utils-580"} < set(
-        lock.asks_of(ubuntu)["packages"]
-    )
+    asked = set(lock.asks_of(ubuntu)["packages"])
+    assert {"linux-modules-nvidia-580-open-generic", "nvidia-compute-utils-580", "nvidia-utils-580"} < asked
+    # The metapackage for headless machines brings the modules' source.
+    assert not [name for name in asked if "headless" in name or "source" in name]
     assert lock.target_of(debian).components == ("main", "non-free-firmware", "contrib", "non-free")
 
 
@@ -266,12 +268,20 @@ def test_nvidia_s_archive_is_held_to_the_key_that_the_spec_names(tmp_path: Path)
     wanted = cluster(REPOSITORY % "8439 38DF 228D 22F7 B374 2BC0 D94A A3F0 EFE2 1092", base=tmp_path)
     choice = choice_of(wanted)
     assert choice is not None
-    assert (choice.branch.name, choice.modules.source) == ("590", "nvidia-kernel-open-dkms")
+    assert (choice.branch.name, choice.modules.source) == ("615", "nvidia-kernel-open-dkms")
+    # Their packages depend on Debian's contrib; firmware comes by name, as what would bring it is not on the node.
+    assert {"firmware-nvidia-gsp", "nvidia-persistenced"} < set(lock.asks_of(wanted)["packages"])
+    assert "contrib" in lock.target_of(wanted).components
     target = lock.target_of(wanted)
     where = sources.with_archive(Mirror({"main": "http://a.example/debian"}, "a test"), wanted)
     assert "deb [signed-by=/r/nvidia.gpg] http://nvidia.example/debian13 ./\n" in apt.sources_list(
         target, where, Path("/r")
     )
+    in_containers = cluster(
+        REPOSITORY % pgp.fingerprints((tmp_path / "k").read_bytes()), "runtime: docker\n", tmp_path
+    )
+    assert any("no nvidia-container-toolkit" in line for line in warnings(in_containers))
+    assert not any("no nvidia-container-toolkit" in line for line in warnings(wanted))
     with pytest.raises(SpecError) as caught:
         cluster(REPOSITORY % ("AB" * 20), base=tmp_path)
     (mistake,) = caught.value.mistakes
