@@ -71,6 +71,8 @@ def test_names_of_cards_are_read_as_people_write_them() -> None:
     [
         ("{model: rtx-5007}", "", "gpu.model", "or rtx-5070?"),
         ("{model: radeon}", "", "gpu.model", "known: rtx-5090"),
+        ("{model: rtx-5060-ti}", "", "gpu.model", "did you mean rtx-5060-ti-16g or rtx-5060-ti-8g"),
+        ("{model: rtx-3060-laptop}", "", "gpu.model", "did you mean rtx-3060 or"),
         # Debian 13's own 550 does not know an RTX 5070, and there are two ways out.
         ("{model: rtx-5070}", "", "gpu.model", "ubuntu noble (driver 580)"),
         ("{model: rtx-5070}", "", "gpu.model", "the archive for debian trixie has 550, 535"),
@@ -78,7 +80,13 @@ def test_names_of_cards_are_read_as_people_write_them() -> None:
         ('{model: rtx-3090, driver: "580"}', "", "gpu.driver", "it has 550, 535 | take 550"),
         ('{model: rtx-5070, modules: "proprietary"}', NOBLE, "gpu.modules", "write open"),
         ('{model: rtx-3090, cuda: "13"}', "", "gpu.cuda", "needs driver 580.65.06 or later"),
-        ('{model: rtx-3090, cuda: "12.8"}', "", "gpu.cuda", "cuda 12.4"),
+        (
+            '{model: rtx-3090, cuda: "12.8"}',
+            "",
+            "gpu.cuda",
+            "take cuda 12.4; what works: debian trixie, source nvidia",
+        ),
+        ('{model: gtx-1080, cuda: "12.9"}', "", "gpu.cuda", "what works: ubuntu noble (driver 580)"),
         ('{model: rtx-5070, cuda: "12.4"}', NOBLE, "gpu.cuda", "take CUDA 12.8 or later"),
         (
             '{model: rtx-5070, cuda: "13.1"}',
