@@ -7,8 +7,10 @@ the next run has only what must fail.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +135,55 @@ def test_modules_of_another_kernel_are_found(built: Built, changed: Path, root: 
     found = proof(built, changed)["modules fit their kernel"]
     assert found["state"] == "problem"
     assert f"was made for {built.kernel}" in found["said"]
+
+
+def gone(path: Path) -> None:
+    """What lies below at this place is not there: a whiteout, as overlayfs has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mknod(path, 0o600 | stat.S_IFCHR, 0)
+
+
+def test_each_thing_that_is_broken_is_named(built: Built, changed: Path, root: Path) -> None:
+    """All at once, as none of them hides another."""
+    for name in ("gsp_ga10x.bin", "gsp_tu10x.bin"):
+        gone(changed / "usr/lib/firmware/nvidia/550.163.01" / name)
+    gone(changed / "etc/modprobe.d/builder-nouveau.conf")
+    # As Ubuntu's own unit has it; there our drop-in says otherwise.
+    unit = changed / "etc/systemd/system/nvidia-persistenced.service.d/zz.conf"
+    unit.write_text("[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --no-persistence-mode\n")
+    (changed / "var/lib/dpkg").mkdir(parents=True)
+    packages = (built.tree / "var/lib/dpkg/status").read_text()
+    (changed / "var/lib/dpkg/status").write_text(packages.replace("Status: hold ok", "Status: install ok"))
+    (changed / "usr/bin").mkdir()
+    (changed / "usr/bin/nvidia-smi").write_text("#!/bin/sh\necho something else; exit 9\n")
+    (changed / "usr/bin/nvidia-smi").chmod(0o755)
+    # A CUDA runtime that needs what is not there, made by the compiler of the throw-away root.
+    libraries = changed / "usr/lib/x86_64-linux-gnu"
+    libraries.mkdir(parents=True)
+    (libraries / "empty.c").touch()
+    for made, needs in (("libgone.so", ()), ("libcudart.so.12", ("-Wl,--no-as-needed", "-L.", "-lgone"))):
+        compiler = ["x86_64-linux-gnu-gcc-14", "-shared", "-nostdlib", "-o", made, "empty.c", *needs]
+        argv = sandbox.bwrap_argv(root, ["env", "-C", "/mnt/out", *compiler], {"out": libraries}, as_root=True)
+        run(argv, step=f"making {made}")
+    (libraries / "libgone.so").unlink()
+    facts = json.loads((changed / FACTS.lstrip("/")).read_text())
+    (changed / FACTS.lstrip("/")).write_text(json.dumps({**facts, "install": "runtime"}))
+    found = {name: one["said"] for name, one in proof(built, changed).items() if one["state"] == "problem"}
+    assert found == {
+        "firmware is there": "there is no firmware of 550.163.01 in /usr/lib/firmware/nvidia",
+        "nouveau is blocked": "/etc/modprobe.d/builder-nouveau.conf is missing",
+        "persistenced is on": "nvidia-persistenced.service starts with --no-persistence-mode, "
+        "which keeps no card awake",
+        "kernel is held": f"linux-image-{built.kernel} is not held back from upgrades",
+        "nvidia smi runs": "nvidia-smi exited 9: something else",
+        "libraries resolve": "/usr/lib/x86_64-linux-gnu/libcudart.so.12 does not find libgone.so",
+    }
+
+
+def test_a_library_that_the_linker_does_not_know_is_found(built: Built, changed: Path) -> None:
+    gone(changed / "etc/ld.so.cache")
+    found = proof(built, changed)["libcuda is found"]
+    assert (found["state"], found["said"]) == ("problem", "ldconfig knows no libcuda.so.1")
 
 
 def test_facts_that_differ_from_what_is_there_are_found(built: Built, changed: Path) -> None:

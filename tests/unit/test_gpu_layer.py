@@ -12,7 +12,7 @@ import pytest
 from builder import apt, lock, pgp, plan, preflight, resources
 from builder.apt import Package
 from builder.errors import SpecError
-from builder.gpu import choice_of, sources
+from builder.gpu import choice_of, content, sources
 from builder.gpu import packages as names
 from builder.layers import base, modules
 from builder.lock import Lock, LockedModel
@@ -100,6 +100,22 @@ def test_held_packages_are_a_hook_of_the_base_s_command_line() -> None:
         "--customize-hook=upload /w/held /tmp/held",
         '--customize-hook=chroot "$1" xargs -a /tmp/held apt-mark hold >/dev/null && rm "$1/tmp/held"',
     ]
+
+
+def test_the_daemon_keeps_cards_awake_on_both_distributions() -> None:
+    """Ubuntu's own unit starts with --no-persistence-mode and stops when nothing wants it."""
+    for wanted in (cluster("{model: rtx-3090}"), cluster("{model: rtx-5070}", NOBLE)):
+        made = {file.path: file for file in content.files(wanted)}
+        folder = "/etc/systemd/system"
+        link = made[f"{folder}/multi-user.target.wants/nvidia-persistenced.service"].link
+        assert link == "/usr/lib/systemd/system/nvidia-persistenced.service"
+        text = made[f"{folder}/nvidia-persistenced.service.d/builder.conf"].content.decode()
+        on_ubuntu = wanted.distribution.name == "ubuntu"
+        assert ("StopWhenUnneeded=no\n" in text) == on_ubuntu
+        assert (
+            "ExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced" in text
+        ) == on_ubuntu
+        assert "ExecCondition=" in text and "no-persistence" not in text
 
 
 def test_the_layer_stands_between_base_and_engine() -> None:
