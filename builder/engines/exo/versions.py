@@ -49,12 +49,12 @@ class Version:
     """One version of exo.
 
     ``transport``: libp2p nodes and zenoh nodes cannot form one cluster. ``peer_flag``: pins the peers' port;
-    ``default_port`` is ours where exo's own is random. ``bootstrap``: the flag that names peers by address beside
-    multicast, None where there is none. ``namespace``: how a node is told it, an environment variable that exo
-    makes a pre-shared key of, or a flag; ``secret``: whether that keeps others out. ``module``, ``crate``: the
-    Rust extension. ``keeps``: what it persists that no image may hold. ``cards``: whether cards of its own that
-    are laid into its data folder survive a start. ``edits``: mends of its source, (path, old, new). ``stuck``:
-    packages that exist as source only.
+    ``default_port`` is ours where exo's own is random. ``discovery``, ``group``: the multicast by which nodes find
+    each other. ``bootstrap``: the flag that names peers by address beside it, None where there is none.
+    ``namespace``: how a node is told it, an environment variable that exo makes a pre-shared key of, or a flag;
+    ``secret``: whether that keeps others out. ``module``, ``crate``: the Rust extension. ``keeps``: what it
+    persists that no image may hold. ``cards``: whether cards of its own that are laid into its data folder survive
+    a start. ``edits``: mends of its source, (path, old, new). ``stuck``: packages that exist as source only.
     """
 
     name: str
@@ -65,7 +65,8 @@ class Version:
     bootstrap: str | None
     namespace: tuple[Literal["variable", "flag"], str]
     secret: bool
-    multicast: tuple[Port, ...]
+    discovery: Port
+    group: str
     crate: str
     module: str
     distribution: str
@@ -85,7 +86,7 @@ class Version:
         if clients != "cluster":  # the nodes probe each other at the API's port, whoever else may use it
             api.append(Port("tcp", str(API_PORT), clients, API))
         ring = (Port("tcp", ports, "cluster", RING) for ports in ranges(_RING_PORTS, {JOIN, API_PORT, peers}))
-        return (*self.multicast, Port("tcp", str(peers), inside, PEERS), *api, *ring)
+        return (self.discovery, Port("tcp", str(peers), inside, PEERS), *api, *ring)
 
 
 def ranges(ports: range, without: Collection[int]) -> Iterator[str]:
@@ -133,7 +134,8 @@ VERSIONS = {
             namespace=("variable", "EXO_LIBP2P_NAMESPACE"),  # rust/networking/src/swarm.rs, PNET_PRESHARED_KEY
             secret=True,
             # libp2p-mdns, IPv4 only (rust/networking/src/discovery.rs)
-            multicast=(Port("udp", "5353", "cluster", "exo discovery"),),
+            discovery=Port("udp", "5353", "cluster", "exo discovery"),
+            group="224.0.0.251",
             crate="exo_pyo3_bindings",
             module="exo_pyo3_bindings",
             distribution="exo-pyo3-bindings",
@@ -164,7 +166,8 @@ VERSIONS = {
                 "--namespace",
             ),  # a filter for greetings, sent in clear (rust/networking, discovery.rs)
             secret=False,
-            multicast=(Port("udp", "52413", "link-local", "exo discovery"),),
+            discovery=Port("udp", "52413", "link-local", "exo discovery"),
+            group="ff12::e0a1:de89",  # rust/networking/src/discovery.rs
             crate="exo_rs",
             module="exo_rs",
             distribution="exo-rs",

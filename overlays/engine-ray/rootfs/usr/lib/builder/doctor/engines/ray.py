@@ -12,7 +12,6 @@ from .. import node
 from ..model import Door
 
 NAME = "ray"
-MULTICAST = False
 UNIT = "ray.service"
 ALIVE = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
 
