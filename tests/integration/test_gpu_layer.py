@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from builder import build, inputs, plan, sandbox
+from builder import build, cpio, inputs, plan, sandbox
 from builder.cache import Cache, default_root
 from builder.errors import BuilderError, Exit
 from builder.files import sha256_of
@@ -163,7 +163,9 @@ def test_each_thing_that_is_broken_is_named(built: Built, changed: Path, root: P
     (libraries / "empty.c").touch()
     for made, needs in (("libgone.so", ()), ("libcudart.so.12", ("-Wl,--no-as-needed", "-L.", "-lgone"))):
         compiler = ["x86_64-linux-gnu-gcc-14", "-shared", "-nostdlib", "-o", made, "empty.c", *needs]
-        argv = sandbox.bwrap_argv(root, ["env", "-C", "/mnt/out", *compiler], {"out": libraries}, as_root=True)
+        argv = sandbox.bwrap_argv(
+            root, ["env", "-C", "/mnt/out", *compiler], {"out": libraries}, as_root=os.geteuid() == 0
+        )
         run(argv, step=f"making {made}")
     (libraries / "libgone.so").unlink()
     facts = json.loads((changed / FACTS.lstrip("/")).read_text())
@@ -180,10 +182,24 @@ def test_each_thing_that_is_broken_is_named(built: Built, changed: Path, root: P
     }
 
 
-def test_a_library_that_the_linker_does_not_know_is_found(built: Built, changed: Path) -> None:
+def test_libraries_of_another_version_or_unknown_to_the_linker_are_found(built: Built, changed: Path) -> None:
+    library = changed / "usr/lib/x86_64-linux-gnu/libcuda.so.1"
+    library.parent.mkdir(parents=True)
+    library.symlink_to("libcuda.so.560.35.03")
+    found = proof(built, changed)["modules fit the libraries"]
+    assert found["state"] == "problem"
+    assert found["said"].endswith("is 550.163.01, and the libraries are 560.35.03")
     gone(changed / "etc/ld.so.cache")
     found = proof(built, changed)["libcuda is found"]
     assert (found["state"], found["said"]) == ("problem", "ldconfig knows no libcuda.so.1")
+
+
+def test_an_initramfs_that_would_load_nouveau_is_found(built: Built, changed: Path) -> None:
+    (changed / "boot").mkdir()
+    image = f"boot/initrd.img-{built.kernel}"
+    (changed / image).write_bytes(cpio.archive([], 0))
+    found = proof(built, changed)["nouveau is blocked"]
+    assert (found["state"], found["said"]) == ("problem", f"/{image} lacks etc/modprobe.d/builder-nouveau.conf")
 
 
 def test_facts_that_differ_from_what_is_there_are_found(built: Built, changed: Path) -> None:
@@ -204,6 +220,7 @@ def test_a_given_key_signs_them(built: Built, changed: Path, root: Path, tmp_pat
     key, certificate = tmp_path / "mok.key", tmp_path / "mok.pem"
     subject = ["-subj", "/CN=lab's modules", "-days", "30", "-keyout", str(key), "-out", str(certificate)]
     run(["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", *subject], step="making a key")
+    modules.require_pair(root, modules.Key(key, certificate))
     modules.sign(
         root,
         built.kernel,
@@ -214,6 +231,18 @@ def test_a_given_key_signs_them(built: Built, changed: Path, root: Path, tmp_pat
     (changed / FACTS.lstrip("/")).write_text(json.dumps({**facts, "signed": "mok"}))
     found = proof(built, changed)["modules are signed"]
     assert (found["state"], found["said"]) == ("ok", "signed by lab's modules")
+
+
+def test_a_certificate_of_another_key_is_refused(root: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        subject = ["-subj", f"/CN={name}", "-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / name)]
+        run(["openssl", "req", "-new", "-x509", "-newkey", "ed25519", "-nodes", *subject], step="making a key")
+    with pytest.raises(BuilderError, match=r"two is not the certificate of .*one\.key") as caught:
+        modules.require_pair(root, modules.Key(tmp_path / "one.key", tmp_path / "two"))
+    assert caught.value.code == Exit.SPEC
+    (tmp_path / "two").write_text("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
+    with pytest.raises(BuilderError, match=r"two, which gpu\.mok names, cannot be read: .*certificate"):
+        modules.require_pair(root, modules.Key(tmp_path / "one.key", tmp_path / "two"))
 
 
 def test_a_patch_that_does_not_apply_is_named(root: Path, tmp_path: Path) -> None:

@@ -55,6 +55,17 @@ def test_debian_compiles_and_ubuntu_takes_what_it_signed() -> None:
     assert lock.target_of(debian).components == ("main", "non-free-firmware", "contrib", "non-free")
 
 
+def test_ubuntu_s_modules_are_compiled_only_if_the_spec_asks() -> None:
+    wanted = cluster("{model: rtx-5070, dkms: true}", NOBLE)
+    asks, choice = lock.asks_of(wanted), choice_of(wanted)
+    assert asks["gpu"] == {"compiles": "nvidia-dkms-580-open", "archive": None}
+    assert not [name for name in asks["packages"] if "linux-modules-nvidia" in name or "dkms" in name]
+    assert choice is not None
+    compiled = names.to_compile(choice, ["linux-image-6.8.0-90-generic", "linux-image-generic"])
+    assert {"linux-headers-6.8.0-90-generic", "nvidia-dkms-580-open"} < set(compiled)
+    assert content.signed_by(wanted) == "nobody"
+
+
 def test_ubuntu_s_modules_are_those_of_the_kernel_s_flavour() -> None:
     hwe = cluster("{model: rtx-5070}", 'distribution: {name: ubuntu, release: "24.04", kernel: hwe}\n')
     assert "linux-modules-nvidia-580-open-generic-hwe-24.04" in lock.asks_of(hwe)["packages"]
