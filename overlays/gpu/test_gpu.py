@@ -70,6 +70,8 @@ def test_no_upgrade_parts_kernel_and_driver(host):
 
 
 def test_nothing_that_compiles_was_left_behind(host):
+    if GPU["install"] == "toolkit":
+        pytest.skip("not run: the spec asks for a compiler")
     for program in ("gcc", "make", "dkms", "ld"):
         assert not host.exists(program)
     assert host.run("ls -d /usr/src/linux-headers-* /usr/src/nvidia-*").rc != 0
