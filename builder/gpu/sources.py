@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from builder import apt
 from builder.distributions import Distribution, Foreign
-from builder.gpu import choice_of, packages
+from builder.gpu import Choice, choice_of, packages
 from builder.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ def asks(cluster: Cluster) -> dict[str, Any] | None:
     }
 
 
+def to_compile(choice: Choice, node: Iterable[str]) -> tuple[str, ...]:
+    """What the root that compiles is asked to have: what every source needs, and what this one does. Pure."""
+    return (*packages.to_compile(choice, node), *choice.modules.tools)
+
+
 def resolve_modules(
     cluster: Cluster, target: Distribution, mirror: Mirror, node: tuple[apt.Package, ...]
 ) -> tuple[apt.Package, ...]:
@@ -74,7 +80,6 @@ def resolve_modules(
     choice = choice_of(cluster)
     if choice is None or not choice.compiled:
         return ()
-    names = (*packages.to_compile(choice, [package.name for package in node]), *choice.modules.tools)
-    found = apt.resolve_part(target, mirror, names)
+    found = apt.resolve_part(target, mirror, to_compile(choice, [package.name for package in node]))
     # Headers depend on the kernel's image, which the node has and the compiler does not read.
     return tuple(package for package in found if not packages.kernels([package.name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from builder.errors import SpecError
 from builder.gpu import choice_of, stack_of, table
-from builder.gpu.choose import Choice, Wish, choose
+from builder.gpu.choose import Choice, Wish, can_drive, choose
 from builder.gpu.table import version
 from builder.spec.load import loads
 from builder.spec.model import Cluster
@@ -132,6 +133,15 @@ def test_nvidia_s_archive_for_debian_13_has_nothing_for_cards_before_turing() ->
     assert not isinstance(found, Choice)
     assert "up to 580, and NVIDIA's archive for debian trixie has 590" in found[0].message
     assert "debian trixie (driver 550, 535); ubuntu noble (driver 580)" in found[0].hint
+
+
+def test_a_branch_after_a_card_s_last_does_not_drive_it() -> None:
+    """Whatever modules it has."""
+    card, found = table().models["gtx-1080"], table().archive("ubuntu", "noble", "archive")
+    assert found is not None
+    last = found.branches["580"]
+    assert can_drive(card, last)
+    assert not can_drive(card, replace(last, name="590", version="590.48.01"))
 
 
 def test_every_card_has_a_driver_somewhere_and_no_choice_breaks_the_table() -> None:

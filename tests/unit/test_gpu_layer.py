@@ -55,6 +55,14 @@ def test_debian_compiles_and_ubuntu_takes_what_it_signed() -> None:
     assert lock.target_of(debian).components == ("main", "non-free-firmware", "contrib", "non-free")
 
 
+@pytest.mark.parametrize(("install", "named"), [("runtime", "libcudart12"), ("toolkit", "nvidia-cuda-toolkit")])
+def test_cuda_is_installed_only_if_the_spec_asks(install: str, named: str) -> None:
+    asked = lock.asks_of(cluster(f"{{model: rtx-3090, install: {install}}}"))["packages"]
+    assert named in asked
+    assert not [name for name in lock.asks_of(cluster("{model: rtx-3090}"))["packages"] if "cudart" in name]
+    assert (content.facts(cluster(f"{{model: rtx-3090, install: {install}}}")) or {})["install"] == install
+
+
 def test_ubuntu_s_modules_are_compiled_only_if_the_spec_asks() -> None:
     wanted = cluster("{model: rtx-5070, dkms: true}", NOBLE)
     asks, choice = lock.asks_of(wanted), choice_of(wanted)
@@ -299,6 +307,10 @@ def test_nvidia_s_archive_is_held_to_the_key_that_the_spec_names(tmp_path: Path)
     # Their packages depend on Debian's contrib; firmware comes by name, as what would bring it is not on the node.
     assert {"firmware-nvidia-gsp", "nvidia-persistenced"} < set(lock.asks_of(wanted)["packages"])
     assert "contrib" in lock.target_of(wanted).components
+    # Their source has parts in C++, and Debian's has not.
+    assert "g++" in sources.to_compile(choice, ["linux-image-6.12.118-amd64"])
+    debian = choice_of(cluster("{model: rtx-3090}"))
+    assert debian is not None and "g++" not in sources.to_compile(debian, ["linux-image-6.12.118-amd64"])
     target = lock.target_of(wanted)
     where = sources.with_archive(Mirror({"main": "http://a.example/debian"}, "a test"), wanted)
     assert "deb [signed-by=/r/nvidia.gpg] http://nvidia.example/debian13 ./\n" in apt.sources_list(
