@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LABEL = "nvidia"  # of NVIDIA's archive, in the lock and among the mirrors
 
 # NVIDIA's archive has every branch under the same names.
-_OF_THE_DRIVER = ("*nvidia*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvoptix1", "cuda-drivers*")
+OF_THE_DRIVER = ("*nvidia*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvoptix1", "cuda-drivers*")
 
 # What lets containers have the GPUs; no distribution has it. In NVIDIA's archives it has versions of its own.
 TOOLKIT = "nvidia-container-toolkit"
@@ -32,7 +32,7 @@ def with_gpu(target: Distribution, cluster: Cluster) -> Distribution:
     repository = cluster.gpu.repository if cluster.gpu else None
     foreign: tuple[Foreign, ...] = ()
     if repository and repository.keyring:
-        foreign = (Foreign(LABEL, repository.keyring, choice.branch.name, _OF_THE_DRIVER, _OF_THE_TOOLKIT),)
+        foreign = (Foreign(LABEL, repository.keyring, choice.branch.name, OF_THE_DRIVER, _OF_THE_TOOLKIT),)
     return replace(
         target,
         components=(*target.components, *choice.archive.components),
