@@ -36,7 +36,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """What will be built. ``cuda``: what engines may bring ("12", "13"), or None."""
+    """What will be built. ``cuda``: what engines may bring, "12", "13" or None; ``components``: the archive's."""
 
     model: Model
     archive: Archive
@@ -45,6 +45,7 @@ class Choice:
     modules: Modules
     cuda: str | None
     packages: tuple[str, ...]
+    components: tuple[str, ...]
     compiled: bool
 
 
@@ -68,9 +69,12 @@ def choose(wish: Wish, table: Table) -> Choice | tuple[Finding, ...]:
         return wrong
     modules = branch.modules[flavour]
     compiled = modules.prebuilt is None or wish.compile
-    cuda = {"none": (), "runtime": archive.cuda.runtime, "toolkit": archive.cuda.toolkit} if archive.cuda else {}
-    packages = (*branch.packages, *cuda.get(wish.install, ()))
-    return Choice(model, archive, branch, flavour, modules, _extra(wish, model, branch, table), packages, compiled)
+    packages, components = branch.packages, archive.components
+    if archive.cuda and wish.install != "none":
+        packages += archive.cuda.runtime if wish.install == "runtime" else archive.cuda.toolkit
+        components += archive.cuda.components
+    extra = _extra(wish, model, branch, table)
+    return Choice(model, archive, branch, flavour, modules, extra, packages, components, compiled)
 
 
 def can_drive(model: Model, branch: Branch) -> bool:

@@ -35,7 +35,7 @@ def with_gpu(target: Distribution, cluster: Cluster) -> Distribution:
         foreign = (Foreign(LABEL, repository.keyring, choice.branch.name, OF_THE_DRIVER, _OF_THE_TOOLKIT),)
     return replace(
         target,
-        components=(*target.components, *choice.archive.components),
+        components=(*target.components, *choice.components),
         packages=tuple(sorted({*target.packages, *packages.on_node(choice, target.kernel), *_toolkit(cluster)})),
         foreign=foreign,
     )

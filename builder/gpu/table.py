@@ -57,9 +57,12 @@ class Branch:
 
 @dataclass(frozen=True)
 class CudaPackages:
-    """The CUDA that an archive has: one version, by ``runtime`` or ``toolkit`` packages."""
+    """The CUDA that an archive has: one version, by ``runtime`` or ``toolkit`` packages, in ``components`` of it
+    that the driver does not need.
+    """
 
     version: str
+    components: tuple[str, ...]
     runtime: tuple[str, ...]
     toolkit: tuple[str, ...]
 
@@ -143,8 +146,13 @@ def _archive(one: Mapping[str, Any]) -> Archive:
         source=one["source"],
         components=tuple(one["components"]),
         branches={name: _branch(name, branch) for name, branch in one["branches"].items()},
-        cuda=CudaPackages(cuda["version"], tuple(cuda["runtime"]), tuple(cuda["toolkit"])) if cuda else None,
+        cuda=_cuda(cuda) if cuda else None,
     )
+
+
+def _cuda(one: Mapping[str, Any]) -> CudaPackages:
+    components = tuple(one.get("components", ()))
+    return CudaPackages(one["version"], components, tuple(one["runtime"]), tuple(one["toolkit"]))
 
 
 def _branch(name: str, one: Mapping[str, Any]) -> Branch:

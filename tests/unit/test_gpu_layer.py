@@ -63,6 +63,12 @@ def test_cuda_is_installed_only_if_the_spec_asks(install: str, named: str) -> No
     assert (content.facts(cluster(f"{{model: rtx-3090, install: {install}}}")) or {})["install"] == install
 
 
+def test_ubuntu_s_cuda_is_in_multiverse_which_only_it_needs() -> None:
+    without, with_cuda = (cluster(f"{{model: rtx-3090{more}}}", NOBLE) for more in ("", ", install: runtime"))
+    assert lock.target_of(without).components == ("main", "restricted", "universe")
+    assert lock.target_of(with_cuda).components == ("main", "restricted", "universe", "multiverse")
+
+
 def test_ubuntu_s_modules_are_compiled_only_if_the_spec_asks() -> None:
     wanted = cluster("{model: rtx-5070, dkms: true}", NOBLE)
     asks, choice = lock.asks_of(wanted), choice_of(wanted)
