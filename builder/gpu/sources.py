@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from builder import apt
 from builder.distributions import Distribution, Foreign
+from builder.errors import BuilderError, Exit
 from builder.gpu import Choice, choice_of, packages
 from builder.mirror import Mirror
 
@@ -70,15 +71,35 @@ def to_compile(choice: Choice, node: Iterable[str]) -> tuple[str, ...]:
     return (*packages.to_compile(choice, node), *choice.modules.tools)
 
 
+def require_prebuilt(choice: Choice, node: Sequence[str]) -> None:
+    """Raises BuilderError if the distribution has no modules for a kernel that the node would have. Pure.
+
+    Ubuntu's kernel is now and then some days ahead of its modules; apt then takes an older kernel besides.
+    """
+    assert choice.modules.prebuilt is not None
+    for kernel in packages.kernels(node):
+        wanted = choice.modules.prebuilt.format(flavour=kernel)
+        if wanted not in node:
+            others = [name for name in node if name.startswith(choice.modules.prebuilt.partition("{")[0])]
+            raise BuilderError(
+                f"the archive has the kernel {kernel} and not {wanted}; it has {', '.join(others) or 'none'}",
+                hint="its modules come some days after a kernel: lock again then, or write gpu.dkms: true",
+                code=Exit.SPEC,
+            )
+
+
 def resolve_modules(
     cluster: Cluster, target: Distribution, mirror: Mirror, node: tuple[apt.Package, ...]
 ) -> tuple[apt.Package, ...]:
     """The packages of the root that compiles modules for the kernels among the ``node``'s; none if nothing is.
 
-    Raises as :func:`builder.apt.resolve`.
+    Raises as :func:`builder.apt.resolve`, and as :func:`require_prebuilt`.
     """
     choice = choice_of(cluster)
-    if choice is None or not choice.compiled:
+    if choice is None:
+        return ()
+    if not choice.compiled:
+        require_prebuilt(choice, [package.name for package in node])
         return ()
     found = apt.resolve_part(target, mirror, to_compile(choice, [package.name for package in node]))
     # Headers depend on the kernel's image, which the node has and the compiler does not read.

@@ -11,7 +11,7 @@ import pytest
 
 from builder import apt, lock, pgp, plan, preflight, resources
 from builder.apt import Package
-from builder.errors import SpecError
+from builder.errors import BuilderError, SpecError
 from builder.gpu import choice_of, content, sources
 from builder.gpu import packages as names
 from builder.layers import base, modules
@@ -61,6 +61,20 @@ def test_cuda_is_installed_only_if_the_spec_asks(install: str, named: str) -> No
     assert named in asked
     assert not [name for name in lock.asks_of(cluster("{model: rtx-3090}"))["packages"] if "cudart" in name]
     assert (content.facts(cluster(f"{{model: rtx-3090, install: {install}}}")) or {})["install"] == install
+
+
+def test_a_kernel_that_ubuntu_has_no_modules_for_yet_is_named_by_the_lock() -> None:
+    """As in noble-updates in August 2026: the kernel was two steps ahead of its modules for days."""
+    choice = choice_of(
+        cluster("{model: rtx-5070}", 'distribution: {name: ubuntu, release: "24.04", kernel: hwe}\n')
+    )
+    assert choice is not None
+    modules_of = "linux-modules-nvidia-580-open-{}".format
+    node = ["linux-image-7.0.0-28-generic", modules_of("7.0.0-28-generic"), modules_of("generic-hwe-24.04")]
+    sources.require_prebuilt(choice, node)
+    with pytest.raises(BuilderError, match=r"7\.0\.0-30-generic and not .*it has .*-7\.0\.0-28-generic") as caught:
+        sources.require_prebuilt(choice, [*node, "linux-image-7.0.0-30-generic", "linux-image-generic-hwe-24.04"])
+    assert "gpu.dkms" in caught.value.hint
 
 
 def test_ubuntu_s_cuda_is_in_multiverse_which_only_it_needs() -> None:
