@@ -145,7 +145,7 @@ def require_pair(root: Path, key: Key) -> None:
         argv = ["openssl", *reads, "-in", f"/mnt/given/{path.name}"]
         done = _inside(root, argv, {"given": path.parent}, step=f"reading {path.name}", check=False)
         if done.returncode != 0:
-            why = done.stderr.strip().partition("\n")[0]
+            why = (done.stderr or done.stdout).strip().partition("\n")[0]
             raise BuilderError(f"{path}, which gpu.mok names, cannot be read: {why}", code=Exit.SPEC)
         halves.append(done.stdout)
     if halves[0] != halves[1]:
