@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from builder.engines.exo import mends
 from builder.engines.kind import Port
 
 URL = "https://github.com/exo-explore/exo"
@@ -105,22 +106,6 @@ JOIN = 50051  # builder-join's, which every engine has open
 # the same everywhere, and fixed (utils/info_gatherer/net_profile.py).
 API_PORT = 52415
 
-# The last rank of a ring connects when the others say that they are connecting, and they say so by a thread of the
-# runner's process. MLX then waits for that rank and lets no other thread of the process run: if the thread was not
-# quick enough, both wait for ever. Seen in 2 of 5 placements on a busy machine (docs/exo.md).
-_CONNECT = "                self.generator.group = initialize_mlx(self.bound_instance)\n"
-_LET_THE_STATUS_OUT = (
-    "src/exo/worker/runner/llm_inference/runner.py",
-    _CONNECT,
-    f"                time.sleep(0.5)  # cluster-image-builder: let the status above out first\n{_CONNECT}",
-)
-
-# A peer that does not answer a ping within 2.5 s is dropped, and that is an election, in which all state may go.
-# Machines that are busy for as long (two emulated ones were, under test) never keep together. exo itself
-# gives a silent node up after 30 s.
-_PING = "const PING_TIMEOUT: Duration = Duration::from_millis("
-_BE_PATIENT = ("rust/networking/src/discovery.rs", f"{_PING}2_500);", f"{_PING}20_000);")
-
 VERSIONS = {
     version.name: version
     for version in (
@@ -152,7 +137,7 @@ VERSIONS = {
             },
             stuck=("miniaudio",),
             keeps=("config/exo/node_id.keypair", "cache/exo/exo_log", "data/exo/event_log"),
-            edits=(_LET_THE_STATUS_OUT, _BE_PATIENT),
+            edits=(mends.LET_THE_STATUS_OUT, mends.BE_PATIENT, mends.COUNT_LATE_VOTES),
         ),
         Version(
             name="zenoh-2026-06-22",
