@@ -12,7 +12,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,6 +170,35 @@ def test_ray_s_command_lines() -> None:
     assert start.argv(facts("engine: ray\n" + GPU), "node2")[-2:] == ["--num-gpus", "1"]
 
 
+def test_ray_is_given_time_but_not_when_its_raylet_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a slow node needs is tried with the real Ray by tests/integration/test_engines_python.py."""
+    started: list[tuple[list[str], str]] = []
+    ended: list[int | None] = [None]
+    answers: list[Any] = [RuntimeError("not yet"), {"it": "is in"}]
+
+    def start_ray_process(command: list[str], kind: str) -> SimpleNamespace:
+        started.append((command, kind))
+        return SimpleNamespace(process=SimpleNamespace(poll=lambda: ended[0]))
+
+    def get_node() -> dict[str, str]:
+        if isinstance(answers[0], dict):
+            return dict(answers[0])
+        raise answers.pop(0)
+
+    start = program("ray", "start")
+    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: 0, sleep=lambda _seconds: None))
+    services = SimpleNamespace(start_ray_process=start_ray_process, get_node=get_node)
+    start.bear_with_slow_nodes(services, 6384)
+    services.start_ray_process(["gcs"], "gcs_server")
+    services.start_ray_process(["raylet"], "raylet")
+    assert started == [(["gcs"], "gcs_server"), (["raylet", "--dashboard_agent_listen_port=6384"], "raylet")]
+    assert services.get_node() == {"it": "is in"}
+    answers[0], ended[0] = RuntimeError("not yet"), 1
+    with pytest.raises(SystemExit, match="the raylet has ended"):
+        services.get_node()
+    start.bear_with_slow_nodes(SimpleNamespace(), 6384)  # another Ray, which has none of these
+
+
 def test_ray_keeps_the_logs_of_the_last_session_only(tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"session_2026-11-2{number}_1").mkdir()
@@ -233,7 +262,7 @@ class Look:
         said = self.says.get(name)
         return None if said is None else {"listening": said[0], "members": said[1]}
 
-    def get(self, _name: str, _port: int, _path: str) -> Any:
+    def get(self, _name: str, _port: int, _path: str, timeout: float | None = None) -> Any:
         if self.reply is None:
             raise ConnectionRefusedError(111, "Connection refused")
         return nodetools.module("net").Reply(200 if self.reply else 503, self.reply)
