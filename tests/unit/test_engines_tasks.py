@@ -231,10 +231,51 @@ def test_vllm_s_units_ports_and_packages() -> None:
     assert ranges and openings(VLLM)["-".join(ranges.groups())] == "10.77.0.0/24"
     assert openings(VLLM)["8000"] is None
     part = engines.of(cluster).part(cluster)
-    assert part is not None and {"gcc", "libpython3.13-dev"} <= set(part.names)
+    assert part is not None and {"gcc", "g++", "libpython3.13-dev"} <= set(part.names)
     without = plan.make(cluster_of("engine: ray"), None).files("node1")
     assert "ConditionHost=!*" in without["/etc/systemd/system/ray-vllm.service"].decode()
     assert "ip_local_port_range" not in without["/etc/sysctl.d/60-ray.conf"].decode()
+
+
+def test_vllm_s_workers_keep_to_the_cluster_s_network() -> None:
+    start = program("ray", "start")
+    assert start.environment(facts(VLLM), "node2", "enp1s0") == {
+        "VLLM_HOST_IP": "10.77.0.12",
+        "TRITON_LIBCUDA_PATH": "/usr/lib/x86_64-linux-gnu",
+        "NCCL_SOCKET_IFNAME": "=enp1s0",
+        "GLOO_SOCKET_IFNAME": "enp1s0",
+    }
+    assert start.environment(facts("engine: ray"), "node2", "enp1s0") == {}
+    assert start.card_of("127.0.0.1") == "lo"
+    assert start.card_of("203.0.113.77") is None
+
+
+def test_vllm_is_asked_in_the_words_of_its_api() -> None:
+    kind = engines.of(cluster_of(VLLM))
+    asked = kind.chat(cluster_of(VLLM), "Who are you?")
+    assert asked is not None and (asked.node, asked.port, asked.path) == ("node1", 8000, "/v1/chat/completions")
+    assert asked.body is not None and asked.body["model"] == "org--name"
+    assert asked.read(b'{"choices": [{"message": {"role": "assistant", "content": "vLLM."}}]}') == "vLLM."
+    assert kind.chat(cluster_of("engine: ray"), "Who are you?") is None
+
+
+def test_a_real_node_s_torch_is_asked_to_compute() -> None:
+    kind = engines.of(cluster_of(VLLM))
+    asked = kind.on_gpu(cluster_of(VLLM))
+    assert asked is not None and "device='cuda'" in asked and "ray.service" in asked
+    assert kind.on_gpu(cluster_of("engine: ray\n" + GPU)) is None
+
+
+@pytest.mark.parametrize(("name", "unit"), [("ray", "ray"), ("dask", "dask-worker")])
+def test_tasks_find_the_driver_of_the_node(name: str, unit: str) -> None:
+    """In a root of its own a program has none of the driver's libraries; without GPUs nothing is given up."""
+    path = f"/etc/systemd/system/{unit}.service"
+    for more, given in ((GPU, True), ("", False)):
+        text = plan.make(cluster_of(f"engine: {name}\n{more}"), None).files("node1")[path].decode()
+        for library in ("libcuda.so.1", "libnvidia-ml.so.1"):
+            assert (f" -/usr/lib/x86_64-linux-gnu/{library} " in text.replace("=-", "= -")) == given
+        assert ("After=nvidia-persistenced.service\n" in text) == given
+        assert ("ProtectKernelTunables=yes" in text) != given
 
 
 def test_vllm_needs_a_whole_model() -> None:

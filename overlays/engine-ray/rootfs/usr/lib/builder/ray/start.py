@@ -6,8 +6,12 @@ the same on every node. It is what `ray` would be called with by hand.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
+import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -17,6 +21,8 @@ STATE = Path("/var/lib/ray")
 RAY = "/usr/local/bin/ray"
 KEEP = 2  # sessions whose logs are kept
 PATIENCE = 600  # seconds until the raylet must have registered
+LIBRARIES = "/usr/lib/x86_64-linux-gnu"  # where the driver's are mounted
+SIOCGIFADDR = 0x8915
 
 
 def address_of(cluster, name):
@@ -41,6 +47,31 @@ def argv(cluster, name):
     if engine.get("gpus"):
         command += ["--num-gpus", str(engine["gpus"])]
     return command
+
+
+def environment(cluster, name, card):
+    """What vLLM's workers, which are Ray's, find on this node. Pure. ``card``: its network card in the cluster.
+
+    Left to themselves they ask for the way to the internet, NCCL takes the first card that it sees, and Triton
+    looks for the driver's library in ldconfig's list, which Ray's root does not have.
+    """
+    if not cluster["engine"]["vllm"]:
+        return {}
+    cards = {"NCCL_SOCKET_IFNAME": f"={card}", "GLOO_SOCKET_IFNAME": card} if card else {}
+    return {"VLLM_HOST_IP": address_of(cluster, name), "TRITON_LIBCUDA_PATH": LIBRARIES, **cards}
+
+
+def card_of(address):
+    """The name of the network card that has ``address``, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(asked, SIOCGIFADDR, struct.pack("256s", name.encode()))
+            except OSError:
+                continue
+            if socket.inet_ntoa(answer[20:24]) == address:
+                return name
+    return None
 
 
 def tidy(state=STATE):
@@ -88,6 +119,7 @@ def main():
     cluster = json.loads((FOLDER / "cluster.json").read_text())
     name = (FOLDER / "node").read_text().strip()
     sys.argv = argv(cluster, name)
+    os.environ.update(environment(cluster, name, card_of(address_of(cluster, name))))
     tidy()
     print(" ".join(sys.argv), file=sys.stderr, flush=True)
 
