@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import console, inputs, lock, plan, resolve
+from builder import console, inputs, lock, plan, preflight, resolve
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
 from builder.files import complete_or_absent, sha256_of
@@ -69,12 +69,16 @@ def gather(spec_path: Path, cache: Cache) -> tuple[Plan, list[Path], Payload]:
     cluster = load(spec_path)
     for warning in warnings(cluster):
         console.warn(warning)
-    todo = plan.make(cluster, locked(cluster, spec_path, cache))
+    pins = locked(cluster, spec_path, cache)
+    for warning in preflight.require(str(spec_path), cluster, pins).warnings:
+        console.warn(warning)
+    todo = plan.make(cluster, pins)
     folder = spec_path.parent
     packages = inputs.packages(todo, cache) | inputs.python(todo, folder, cache)
     models = inputs.models(todo, folder, cache)
     inputs.images(todo, folder, cache)
     stack = make_layers(todo, folder, packages, cache)
+    preflight.require(str(spec_path), cluster, pins, sum(layer.stat().st_size for layer in stack))
     return todo, stack, payload.make(todo, {layer.name: layer for layer in stack}, models)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from builder import engines, gpu, plan
 from builder.console import human
 from builder.engines import Minimum
-from builder.errors import Mistake
+from builder.errors import Mistake, SpecError
 from builder.installer import layout
 from builder.installer.model import InstallError, Storage
 from builder.lock import Lock
@@ -90,6 +90,14 @@ class Preflight:
     @property
     def mistakes(self) -> tuple[Mistake, ...]:
         return (*self.unfounded, *(row.mistake for row in self.rows if row.mistake))
+
+
+def require(source: str, cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Preflight:
+    """:func:`check`, and raise SpecError, naming the spec ``source``, for what does not fit."""
+    fits = check(cluster, lock, layer_bytes)
+    if fits.mistakes:
+        raise SpecError(source, fits.mistakes)
+    return fits
 
 
 def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Preflight:

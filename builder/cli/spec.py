@@ -64,19 +64,15 @@ def validate(cluster: Path, as_json: bool) -> None:
     try:
         model = load(cluster)
         planning.make(model, None)
+        path = lock.path_for(cluster)
+        fits = preflight.require(str(cluster), model, lock.load(path)).warnings if path.exists() else ()
     except SpecError as error:
         if not as_json:
             raise
         found = [{"line": m.line, "path": m.path, "message": m.message, "hint": m.hint} for m in error.mistakes]
         click.echo(json.dumps({"valid": False, "mistakes": found}, indent=2))
         sys.exit(Exit.SPEC)
-    warnings = spec_warnings(model)
-    path = lock.path_for(cluster)
-    if path.exists():
-        fits = preflight.check(model, lock.load(path))
-        if fits.mistakes:
-            raise SpecError(str(cluster), fits.mistakes)
-        warnings = (*warnings, *fits.warnings)
+    warnings = (*spec_warnings(model), *fits)
     if as_json:
         click.echo(json.dumps({"valid": True, "warnings": list(warnings)}, indent=2))
         return

@@ -68,7 +68,7 @@ def cluster_test(request: ClusterTest, say: Callable[[str], None] = _silent, clo
             own = replace(one, out=request.out / one.node, cpus=1 if request.together > 1 else one.cpus)
             bench = labs.enter_context(lab(own, prefixed, clock))
             members.append(Member(bench, addresses[one.node], labs.enter_context(contextlib.ExitStack())))
-        test = _Test(Group(request, members, clock or RealClock(), say), say)
+        test = _Test(Group(request, members, clock or RealClock()), say)
         lan = test.group.lan()
         with contextlib.suppress(StepFailed):
             with test.power():

@@ -18,13 +18,8 @@ from builder.verify.member import Member
 from builder.verify.report import StepFailed
 from builder.verify.serial import Seen
 from builder.verify.ssh import PAUSE
-from builder.verify.together import MachineFailed, wait_for_all
+from builder.verify.together import wait_for_all
 from builder.verify.vm import VM
-
-# Linux tries its timer for 40 ms before it does anything else. On a host that is too busy to give an emulated
-# machine its share of these, it gives up; nothing of ours has run then, so the machine is started once more.
-_STARVED = re.compile(r"Kernel panic - not syncing: IO-APIC \+ timer doesn't work")
-_STARTS = 4
 
 
 def joined(count: int, plan: str) -> re.Pattern[str]:
@@ -53,9 +48,7 @@ def missing_members(said: Mapping[str, Any]) -> dict[str, str]:
 class Group:
     """See the module. Every limit is stretched by ``slower`` where the machines share this host's cores."""
 
-    def __init__(
-        self, request: ClusterTest, members: Sequence[Member], clock: Clock, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: ClusterTest, members: Sequence[Member], clock: Clock) -> None:
         self.request = request
         self.clock = clock
         self.members = {member.name: member for member in members}
@@ -65,7 +58,6 @@ class Group:
         self.limits = request.limits.scaled(first.limits.boot / first.request.limits.boot)
         self.slower = max(1.0, len(members) / (os.cpu_count() or 1))
         self._stall = first.stall * self.slower
-        self._say = say
 
     @property
     def all(self) -> tuple[Member, ...]:
@@ -111,21 +103,11 @@ class Group:
         lost: Callable[[], str | None] = lambda: None,
         may_leave: bool = False,
     ) -> dict[str, Seen]:
-        """Start machines and wait for each one's line; see ``_STARVED`` for when one is started again."""
+        """Start machines and wait for each one's line."""
         machines = {member.name: start(member) for member in members}
-        left = _STARTS
-        while True:
-            try:
-                return wait_for_all(
-                    machines, patterns, self.clock, stall=stall, limit=limit, lost=lost, may_leave=may_leave
-                )
-            except MachineFailed as failed:
-                left -= 1
-                if not left or not _STARVED.search(failed.reason):
-                    raise
-                self._say(f"{failed.machine}: this host was too busy for the kernel's timer test; once more")
-                self.members[failed.machine].stop()
-                machines[failed.machine] = start(self.members[failed.machine])
+        return wait_for_all(
+            machines, patterns, self.clock, stall=stall, limit=limit, lost=lost, may_leave=may_leave
+        )
 
     def wait_joined(self, network: Network, members: Sequence[Member], after: float = 0.0) -> list[str]:
         return self.wait_said(network, members, {"builder-joined": self.joined}, self.limits.join, after)

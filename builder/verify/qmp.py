@@ -57,6 +57,18 @@ class Qmp:
         """The run state: running, paused, io-error, … Raises QmpError."""
         return str(self.execute("query-status")["status"])
 
+    def reset(self) -> None:
+        """Press the reset button, also of a machine that may not reboot; :meth:`no_reboot` has to follow.
+
+        QEMU looks at what a reboot means once more when it carries the reset out. Raises QmpError.
+        """
+        self.execute("set-action", reboot="reset")
+        self.execute("system_reset")
+
+    def no_reboot(self) -> None:
+        """Leave when the guest reboots, as with ``-no-reboot``. Raises QmpError."""
+        self.execute("set-action", reboot="shutdown")
+
     def powerdown(self) -> None:
         """Press the ACPI power button. Raises QmpError."""
         self.execute("system_powerdown")

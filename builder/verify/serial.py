@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 # What a guest says when it will get no further by itself; waiting for the stall would only cost time.
 FATAL: Mapping[str, re.Pattern[str]] = {
-    "the kernel panicked": re.compile(r"Kernel panic - not syncing"),
+    "the kernel panicked": re.compile(r"Kernel panic - not syncing(?!: IO-APIC)"),  # see vm.STARVED
     "the system went into emergency mode": re.compile(r"You are in emergency mode|Entering emergency mode"),
     # subiquity 24.04.4.1 and 26.04.1, client/client.py
     "Ubuntu's installer failed": re.compile(r"An error occurred\. Press enter to start a shell"),

@@ -6,6 +6,7 @@ It is ended through its monitor or its own process, never by name.
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ from builder.verify.serial import SerialLog
 STOP_WAIT = 10.0  # seconds for QEMU to leave after "quit"
 CONNECT_WAIT = 30.0  # seconds for QEMU to open its monitor; it does so before the guest runs
 STDERR_LINES = 12
+# Linux tries its timer for 40 ms before anything else. On a host that is too busy to give an emulated machine
+# its share of these, it gives up; nothing of ours has run then, so the machine is reset, this many times.
+STARVED = re.compile(r"Kernel panic - not syncing: IO-APIC \+ timer doesn't work")
+RESETS = 3
 
 
 class VM:
@@ -36,13 +41,30 @@ class VM:
         on_line: Callable[[str], None],
     ) -> None:
         self.began = clock.now()
-        self.serial = SerialLog(machine.serial.path, clock, self.ended, on_line)
+        self.serial = SerialLog(machine.serial.path, clock, self.ended, self._heard)
         self.qmp: Qmp | None = None
         self._process = process
         self._machine = machine
         self._stderr = stderr
         self._screenshot = screenshot
         self._clock = clock
+        self._on_line = on_line
+        self._resets = RESETS  # that are left
+        self._reset = False
+
+    def _heard(self, line: str) -> None:
+        self._on_line(line)
+        if self.qmp is None:
+            return
+        with contextlib.suppress(QmpError):
+            if self._reset:  # the first line since
+                self._reset = False
+                self.qmp.no_reboot()
+            if self._resets and STARVED.search(line):
+                self._on_line("builder: this host was too busy for the kernel's timer test; once more")
+                self._resets -= 1
+                self._reset = True
+                self.qmp.reset()
 
     def ended(self) -> str | None:
         """None while QEMU runs; then its exit status and what it said on stderr."""

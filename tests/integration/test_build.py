@@ -194,6 +194,26 @@ def test_a_model_that_changed_since_the_lock_is_named(built: Path, spec: Path, t
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("media: {stick_size: 64M}\nstorage:", "media.stick_size: the medium needs at least "),
+        # Only the finished layers show that this is too little; the packages' sizes leave it open.
+        ("storage:\n  root: 1G", "storage.root: the root partition needs "),
+    ],
+)
+def test_what_does_not_fit_ends_the_build(
+    built: Path, spec: Path, tmp_path: Path, keys: str, message: str
+) -> None:
+    shutil.copytree(spec.parent, tmp_path / "spec")
+    tight = tmp_path / "spec/quickstart.yaml"
+    tight.write_text(tight.read_text().replace("storage:", keys, 1))
+    done = run([BUILDER, "iso", tight, "--out", tmp_path / "out"], step="building", check=False)
+    assert done.returncode == Exit.SPEC
+    assert message in done.stderr
+    assert not list((tmp_path / "out").rglob("*.iso"))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_says_which_step_and_how_much(spec: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"

@@ -12,6 +12,7 @@ import pytest
 from builder.firewall import Rule
 from builder.run import run
 from tests.integration.nodelab import (
+    CLUSTER,
     HEAD,
     JOIN,
     RULES,
@@ -159,3 +160,22 @@ def test_without_an_engine_there_is_nothing_to_join(usr: Path, tmp_path: Path) -
     assert done.stdout == "this cluster has no engine: nothing to join\n"
     assert (root / "dev/console1").read_text() == ""
     assert "nothing to join" in (root / "run/motd.d/builder").read_text()
+
+
+def test_multicast_that_a_firewall_drops_is_named_with_its_direction(
+    lab: tuple[Node, Node], tmp_path: Path
+) -> None:
+    one, two = lab
+    engine = {**CLUSTER["engine"], "multicast": {"group": "224.0.0.251", "port": 5353, "instead": ""}}
+    rules = (*RULES, Rule("udp", "5353", SUBNET, "discovery"))
+    with ExitStack() as stack:
+        for node in lab:
+            make_root(node.root, node.name, engine=engine, ports=[vars(rule) for rule in rules])
+            node.load(rules)
+            joining(stack, node, tmp_path / f"{node.name}.log")
+        good = {"name": "multicast", "state": "ok", "what": "224.0.0.251, udp 5353: to and from 1 nodes"}
+        eventually(lambda: one.doctor()["multicast"] == good)
+        two.load(RULES)  # without the opening
+        lost = "multicast (224.0.0.251, udp 5353): from here it does not arrive at node2"
+        eventually(lambda: one.doctor()["multicast"].get("what") == lost)
+        assert "udp 5353 (discovery) is closed here" in two.doctor()["ports here"]["what"]

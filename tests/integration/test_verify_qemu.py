@@ -18,7 +18,7 @@ from builder.verify.firmware import PLACES, FirmwareKind, with_own_variables
 from builder.verify.machine import QEMU, Disk, DiskBus, Machine, Medium, MediumKind, Nic, Serial
 from builder.verify.network import plan_network
 from builder.verify.report import StepFailed
-from builder.verify.vm import running
+from builder.verify.vm import RESETS, running
 
 pytestmark = [
     pytest.mark.vm,
@@ -93,6 +93,19 @@ def test_a_reset_ends_a_machine_that_may_not_reboot(tmp_path: Path) -> None:
     with running(machine, tmp_path, "t", clock=RealClock()) as vm:
         vm.serial.wait_for(READY, stall=30, limit=60)
         assert vm.wait_exit(30) == "guest-reset"
+
+
+def test_a_kernel_that_a_busy_host_starved_is_started_again(tmp_path: Path) -> None:
+    """The sector says so at every start, so each reset is seen; after them the machine still may not reboot."""
+    panic = b"Kernel panic - not syncing: IO-APIC + timer doesn't work!\r\n"
+    said: list[str] = []
+    machine = machine_for(tmp_path, boot_sector(panic, "halt"))
+    with (
+        pytest.raises(StepFailed, match="stalled"),
+        running(machine, tmp_path, "t", clock=RealClock(), on_line=said.append) as vm,
+    ):
+        vm.serial.wait_for(READY, stall=8, limit=120)
+    assert [line.startswith("Kernel panic") for line in said if "timer" in line] == [True, False] * RESETS + [True]
 
 
 def test_a_machine_that_stays_is_no_exit(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_every_engine_has_one_shape(name: str) -> None:
     on_the_node = nodetools.module(f"engines.{name}")
     assert name == on_the_node.NAME
     assert str(on_the_node.__file__).startswith(str(nodetools.OVERLAYS / kind.overlay))
-    for function in ("MULTICAST", "units", "doors", "url", "members", "mend"):
+    for function in ("units", "doors", "url", "members", "mend"):
         assert hasattr(on_the_node, function)
 
 

@@ -21,7 +21,7 @@ def test_what_is_mounted_below_the_outer_ones_first(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_mount_in_it_is_not_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """/ has mounts in it on every machine; so that a mistake here is not the end of one, nothing is removed."""
-    monkeypatch.setattr(files.shutil, "rmtree", lambda path: pytest.fail(f"would have removed {path}"))
+    monkeypatch.setattr("shutil.rmtree", lambda path: pytest.fail(f"would have removed {path}"))
     with pytest.raises(BuilderError) as caught:
         files.remove(Path("/"))
     assert "is mounted in it" in caught.value.message and "umount" in caught.value.hint

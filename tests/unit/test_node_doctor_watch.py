@@ -205,7 +205,7 @@ def test_a_node_of_another_plan_is_refused_if_the_spec_says_so(
 
 
 def test_a_refused_node_is_named_with_both_plans() -> None:
-    refused = membership.of_one_plan(ALL, {"node2": B}, "node1", A)
+    refused = membership.agreeing(ALL, "plan ", {"node2": B[:12]}, "node1", A[:12])
     assert watch.headline(refused, A) == (
         f"builder-not-joined 1/2 {A}: node2: has plan bbbbbbbbbbbb, and node1 has aaaaaaaaaaaa"
     )
@@ -213,9 +213,23 @@ def test_a_refused_node_is_named_with_both_plans() -> None:
 
 def test_the_plan_is_the_first_reason_and_never_one_s_own() -> None:
     members = {"node1": None, "node2": "nothing listens"}
-    assert membership.of_one_plan(members, {"node2": B}, "node1", A)["node2"].startswith("has plan bbbb")
-    assert membership.of_one_plan(members, {"node2": A}, "node1", A) == members
-    assert membership.of_one_plan(members, {}, "node1", A) == members
+    assert membership.agreeing(members, "plan ", {"node2": B}, "node1", A)["node2"].startswith("has plan bbbb")
+    assert membership.agreeing(members, "plan ", {"node2": A}, "node1", A) == members
+    assert membership.agreeing(members, "plan ", {}, "node1", A) == members
+
+
+def test_another_version_of_the_engine_is_refused_whatever_the_spec_says_of_plans() -> None:
+    """Where the engine has versions that cannot be mixed; a node that says nothing of it is an older image."""
+
+    class Versions(Look):
+        def ask(self, name: str) -> dict[str, Any] | None:
+            said = super().ask(name)
+            return said and {**said, "plan": A, **({"engine": "llamacpp 2"} if name == "node2" else {})}
+
+    look = Versions("node1", 200, {"node2": UP, "node3": UP}, {"node2", "node3"})
+    mixed = {**CLUSTER, "join": {"mixed_plans": "flag"}, "engine": {**CLUSTER["engine"], "version": "3"}}
+    refused = {"node1": None, "node2": "has llamacpp 2, and node1 has llamacpp 3", "node3": None}
+    assert membership.seen(mixed, look, A) == refused
 
 
 def test_nodes_whose_cluster_says_nothing_of_plans_are_flagged_only() -> None:

@@ -101,6 +101,16 @@ def test_one_direction_alone_is_named() -> None:
     }
 
 
+def test_people_are_told_of_every_edge_or_of_those_that_lack() -> None:
+    found = exostate.seen(recorded("joined"))
+    assert exostate.links(found, NODES) == "2 of 2 edges: node1->node2, node2->node1"
+    one_way = found._replace(edges=found.edges - {("node2", "node1")})
+    assert exostate.links(one_way, NODES) == "1 of 2 edges, without node2->node1"
+    many = [*NODES, *(f"node{n}" for n in range(3, 6))]
+    assert exostate.links(found, many).startswith("2 of 20 edges, without node1->node3, ")
+    assert exostate.links(found, many).endswith(" and 14 more")
+
+
 def test_a_node_whose_process_ended_is_missed_by_its_edge_while_exo_still_lists_it() -> None:
     """Recorded 14 s after the kill: exo lists it for 30 s more, its runners still as ready."""
     state = recorded("lost")
@@ -274,8 +284,8 @@ def test_the_banner_says_how_far_the_model_is(tmp_path: Path) -> None:
     assert exo.notes(CLUSTER, tmp_path) == ("model builder/tiny",)
     path = tmp_path / exo.STATUS
     path.parent.mkdir(parents=True)
-    path.write_text('{"said": "ready on node1, node2", "ready": true}')
-    assert exo.notes(CLUSTER, tmp_path) == ("model builder/tiny: ready on node1, node2",)
+    path.write_text('{"said": "ready on node1, node2", "ready": true, "edges": "2 of 2 edges"}')
+    assert exo.notes(CLUSTER, tmp_path) == ("model builder/tiny: ready on node1, node2", "2 of 2 edges")
 
 
 def test_the_master_alone_has_the_placing_unit() -> None:

@@ -10,7 +10,7 @@ import pytest
 from builder import engines, lock, plan, preflight
 from builder.apt import Package
 from builder.engines import Minimum
-from builder.errors import Mistake
+from builder.errors import Mistake, SpecError
 from builder.installer import layout
 from builder.lock import Lock, LockedModel
 from builder.media.baseiso import LockedIso
@@ -89,6 +89,13 @@ def test_an_estimate_alone_is_no_mistake_and_a_known_size_is() -> None:
     known = preflight.check(spec, pins(spec), layer_bytes=290 * MIB)
     assert [mistake.path for mistake in known.mistakes] == ["storage.root"]
     assert preflight.check(spec, pins(spec), layer_bytes=200 * MIB).mistakes == ()
+
+
+def test_a_build_refuses_what_does_not_fit_and_hands_on_what_does() -> None:
+    spec = cluster(media="stick_size: 4G")
+    with pytest.raises(SpecError, match=r"lab.yaml: 1 mistake\n  media.stick_size: the medium needs"):
+        preflight.require("lab.yaml", spec, pins(spec))
+    assert preflight.require("lab.yaml", cluster(), pins(cluster())).rows
 
 
 def llamacpp(memory: str, options: str) -> Cluster:

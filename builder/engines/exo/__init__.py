@@ -168,7 +168,7 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "master": first,
         "api": {"port": API_PORT},
         "peers": {"port": port},
-        "discovery": wanted.discovery,
+        "multicast": _multicast(version) if wanted.discovery == "multicast" else None,
         "model": models.served(cluster.models, wanted.model),
         "sharding": wanted.sharding,
         "min_nodes": wanted.min_nodes or len(cluster.nodes),
@@ -182,6 +182,11 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "driver_libraries": list(DRIVER_LIBRARIES),
         "logs_mib": LOGS // MIB,
     }
+
+
+def _multicast(version: Version) -> dict[str, Any]:
+    instead = "engine.discovery: static" if version.bootstrap else ""
+    return {"group": version.group, "port": int(version.discovery.ports), "instead": instead}
 
 
 def memory(cluster: Cluster, given: int | None) -> int | None:

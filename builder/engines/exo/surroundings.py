@@ -21,6 +21,8 @@ def environment(gpu: Gpu | None) -> dict[str, str]:
         "EXO_DASHBOARD_DIR": f"{HOME}/dashboard/build",
         "HF_HUB_OFFLINE": "1",
         "NO_COLOR": "1",
+        # Its network's threads wait for Python's lock; with one processor there is one, and peers wait.
+        "TOKIO_WORKER_THREADS": "4",
     }
     if gpu is None:
         return {**found, "MLX_DISABLE_COMPILE": "1"}  # on processors it would call a C++ compiler at run time

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from builder.engines.exo import mends
 from builder.engines.kind import Port
 
 URL = "https://github.com/exo-explore/exo"
@@ -49,12 +50,12 @@ class Version:
     """One version of exo.
 
     ``transport``: libp2p nodes and zenoh nodes cannot form one cluster. ``peer_flag``: pins the peers' port;
-    ``default_port`` is ours where exo's own is random. ``bootstrap``: the flag that names peers by address beside
-    multicast, None where there is none. ``namespace``: how a node is told it, an environment variable that exo
-    makes a pre-shared key of, or a flag; ``secret``: whether that keeps others out. ``module``, ``crate``: the
-    Rust extension. ``keeps``: what it persists that no image may hold. ``cards``: whether cards of its own that
-    are laid into its data folder survive a start. ``edits``: mends of its source, (path, old, new). ``stuck``:
-    packages that exist as source only.
+    ``default_port`` is ours where exo's own is random. ``discovery``, ``group``: the multicast by which nodes find
+    each other. ``bootstrap``: the flag that names peers by address beside it, None where there is none.
+    ``namespace``: how a node is told it, an environment variable that exo makes a pre-shared key of, or a flag;
+    ``secret``: whether that keeps others out. ``module``, ``crate``: the Rust extension. ``keeps``: what it
+    persists that no image may hold. ``cards``: whether cards of its own that are laid into its data folder survive
+    a start. ``edits``: mends of its source, (path, old, new). ``stuck``: packages that exist as source only.
     """
 
     name: str
@@ -65,7 +66,8 @@ class Version:
     bootstrap: str | None
     namespace: tuple[Literal["variable", "flag"], str]
     secret: bool
-    multicast: tuple[Port, ...]
+    discovery: Port
+    group: str
     crate: str
     module: str
     distribution: str
@@ -85,7 +87,7 @@ class Version:
         if clients != "cluster":  # the nodes probe each other at the API's port, whoever else may use it
             api.append(Port("tcp", str(API_PORT), clients, API))
         ring = (Port("tcp", ports, "cluster", RING) for ports in ranges(_RING_PORTS, {JOIN, API_PORT, peers}))
-        return (*self.multicast, Port("tcp", str(peers), inside, PEERS), *api, *ring)
+        return (self.discovery, Port("tcp", str(peers), inside, PEERS), *api, *ring)
 
 
 def ranges(ports: range, without: Collection[int]) -> Iterator[str]:
@@ -104,22 +106,6 @@ JOIN = 50051  # builder-join's, which every engine has open
 # the same everywhere, and fixed (utils/info_gatherer/net_profile.py).
 API_PORT = 52415
 
-# The last rank of a ring connects when the others say that they are connecting, and they say so by a thread of the
-# runner's process. MLX then waits for that rank and lets no other thread of the process run: if the thread was not
-# quick enough, both wait for ever. Seen in 2 of 5 placements on a busy machine (docs/exo.md).
-_CONNECT = "                self.generator.group = initialize_mlx(self.bound_instance)\n"
-_LET_THE_STATUS_OUT = (
-    "src/exo/worker/runner/llm_inference/runner.py",
-    _CONNECT,
-    f"                time.sleep(0.5)  # cluster-image-builder: let the status above out first\n{_CONNECT}",
-)
-
-# A peer that does not answer a ping within 2.5 s is dropped, and that is an election, in which all state may go.
-# Machines that are busy for as long (two emulated ones were, under test) never keep together. exo itself
-# gives a silent node up after 30 s.
-_PING = "const PING_TIMEOUT: Duration = Duration::from_millis("
-_BE_PATIENT = ("rust/networking/src/discovery.rs", f"{_PING}2_500);", f"{_PING}20_000);")
-
 VERSIONS = {
     version.name: version
     for version in (
@@ -133,7 +119,8 @@ VERSIONS = {
             namespace=("variable", "EXO_LIBP2P_NAMESPACE"),  # rust/networking/src/swarm.rs, PNET_PRESHARED_KEY
             secret=True,
             # libp2p-mdns, IPv4 only (rust/networking/src/discovery.rs)
-            multicast=(Port("udp", "5353", "cluster", "exo discovery"),),
+            discovery=Port("udp", "5353", "cluster", "exo discovery"),
+            group="224.0.0.251",
             crate="exo_pyo3_bindings",
             module="exo_pyo3_bindings",
             distribution="exo-pyo3-bindings",
@@ -150,7 +137,7 @@ VERSIONS = {
             },
             stuck=("miniaudio",),
             keeps=("config/exo/node_id.keypair", "cache/exo/exo_log", "data/exo/event_log"),
-            edits=(_LET_THE_STATUS_OUT, _BE_PATIENT),
+            edits=(mends.LET_THE_STATUS_OUT, mends.BE_PATIENT, mends.COUNT_LATE_VOTES),
         ),
         Version(
             name="zenoh-2026-06-22",
@@ -164,7 +151,8 @@ VERSIONS = {
                 "--namespace",
             ),  # a filter for greetings, sent in clear (rust/networking, discovery.rs)
             secret=False,
-            multicast=(Port("udp", "52413", "link-local", "exo discovery"),),
+            discovery=Port("udp", "52413", "link-local", "exo discovery"),
+            group="ff12::e0a1:de89",  # rust/networking/src/discovery.rs
             crate="exo_rs",
             module="exo_rs",
             distribution="exo-rs",

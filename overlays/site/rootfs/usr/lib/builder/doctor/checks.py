@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from . import firewall, node, watch
 from .model import Facts, NotRun, Ok, Peer, Problem, Result
+from .multicast import FRESH
 
 SKEW = 2.0  # seconds between two nodes' clocks before it is a problem
 _THERE = ("REACHABLE", "DELAY", "PROBE", "PERMANENT", "NOARP")  # STALE is an old answer, and proves nothing now
@@ -121,9 +122,35 @@ _FINE = {"open": "open", "not tried": "in use"}
 
 def multicast(facts: Facts) -> Result:
     """Multicast passes, for an engine that finds its peers by it."""
-    if not facts.multicast:
+    used = facts.multicast
+    if used is None:
         return NotRun(f"the engine ({facts.engine}) does not use multicast")
-    return NotRun("this image cannot test multicast yet")
+    if facts.heard is None:
+        return NotRun(facts.limits["heard"])
+    speaking = {
+        peer.name: peer.says["heard"]
+        for peer in facts.peers.values()
+        if peer.says and peer.says.get("heard") is not None
+    }
+    if not speaking:
+        return NotRun(_no_answers(facts))
+    deaf = [f"from {name} it does not arrive here" for name in speaking if not _fresh(facts.heard, name)]
+    deaf += [
+        f"from here it does not arrive at {name}"
+        for name, heard in speaking.items()
+        if not _fresh(heard, facts.node)
+    ]
+    group = f"{used['group']}, udp {used['port']}"
+    if not deaf:
+        return Ok(f"{group}: to and from {len(speaking)} nodes{_unheard(facts)}")
+    why = "they answer each other otherwise, so a firewall drops it, or what is between them does"
+    do = "see `ports here` on both nodes; else a switch with IGMP snooping and no querier (turn it off), or Wi-Fi"
+    instead = f"; or write {used['instead']}" if used["instead"] else ""
+    return Problem(f"multicast ({group}): {'; '.join(deaf)}", why, do + instead)
+
+
+def _fresh(heard: dict[str, float], name: str) -> bool:
+    return heard.get(name, FRESH) < FRESH
 
 
 def plan(facts: Facts) -> Result:

@@ -51,7 +51,8 @@ def gather(root: Path = Path("/")) -> Facts:
         ruleset=_ruleset(limits),
         peers=found,
         doors=doors,
-        multicast=engine.MULTICAST,
+        multicast=engines.multicast(cluster),
+        heard=_heard(cluster, me, look, limits),
         units=units,
         models=models,
         unhashed=unhashed,
@@ -95,6 +96,18 @@ def _cloud_init(root: Path) -> tuple[str, ...] | None:
         return tuple(map(str, result["v1"]["errors"]))
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _heard(cluster: dict, me: str, look: Look, limits: dict[str, str]) -> dict[str, float] | None:
+    """Whom this node's builder-join has heard by multicast."""
+    if engines.multicast(cluster) is None:
+        return None
+    says = look.ask(me)
+    if says is None:
+        limits["heard"] = f"builder-join on this node: {look.why[me]}"
+    elif says.get("heard") is None:
+        limits["heard"] = "builder-join on this node has not listened for long enough; try again in half a minute"
+    return says.get("heard") if says else None
 
 
 def _ruleset(limits: dict[str, str]) -> tuple[dict, ...] | None:

@@ -13,6 +13,7 @@ from . import banner, consoles, engines, net, node, serve, watch
 from . import members as membership
 from .commands import run
 from .look import Look
+from .multicast import Ear
 
 FORMING, JOINED = 2.0, 5.0  # seconds from one look to the next
 MEND_AGAIN = 60.0  # seconds before the same unit is restarted once more
@@ -58,6 +59,8 @@ class Watcher:
         self.root, self.cluster, self.me, self.plan = root, cluster, me, plan
         self.engine = engines.of(cluster)
         self.state = watch.State(console_at=time.monotonic())
+        used = engines.multicast(cluster)
+        self._ear = Ear(used["group"], used["port"], me, node.address(cluster, me)) if used else None
         self._notes: tuple[str, ...] = ()
         self._mending: tuple[str, ...] = ()
         self._mended_at = watch.NEVER
@@ -71,6 +74,7 @@ class Watcher:
             "node": self.me,
             "cluster": self.cluster["cluster"],
             "plan": self.plan,
+            "engine": engines.version(self.cluster),
             "time": time.time(),
             "listening": sorted(ports & table.listening),
             "serving": sorted(
@@ -78,10 +82,13 @@ class Watcher:
             ),
             "connections": sorted(c for c in table.connections if c[1] in addresses),
             "members": self.state.members or {},
+            "heard": self._ear.heard() if self._ear else None,
         }
 
     def look(self) -> None:
         """One look, and whatever is to be said of it."""
+        if self._ear:
+            self._ear.turn()
         look = Look(self.cluster, self.me, self.root)
         members = membership.seen(self.cluster, look, self.plan)
         self.state, say = watch.step(self.state, time.monotonic(), members, self.plan)

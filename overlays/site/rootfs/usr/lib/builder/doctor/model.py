@@ -80,7 +80,11 @@ class Unit(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """Everything that the checks look at. None: could not be learnt; ``limits`` says why, by fact."""
+    """Everything that the checks look at. None: could not be learnt; ``limits`` says why, by fact.
+
+    ``multicast``: the group and port that the engine needs, None if it needs none. ``heard``: node → seconds since
+    its last word there.
+    """
 
     node: str
     cluster: dict[str, Any]
@@ -90,7 +94,8 @@ class Facts(NamedTuple):
     ruleset: tuple[dict[str, Any], ...] | None = ()
     peers: dict[str, Peer] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
     doors: dict[str, tuple[Door, ...]] = {}  # noqa: RUF012
-    multicast: bool = False
+    multicast: dict[str, Any] | None = None
+    heard: dict[str, float] | None = None
     units: dict[str, Unit] = {}  # noqa: RUF012
     models: dict[str, str | None] | None = {}  # noqa: RUF012
     unhashed: tuple[str, ...] = ()

@@ -12,7 +12,6 @@ from .. import node
 from ..model import Door
 
 NAME = "dask"
-MULTICAST = False
 
 
 def units(cluster, name):

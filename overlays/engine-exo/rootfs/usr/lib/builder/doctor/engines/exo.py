@@ -14,7 +14,6 @@ from ..model import Door
 from . import exostate
 
 NAME = "exo"
-MULTICAST = True  # how its nodes find each other
 STATUS = "run/exo-place/status.json"
 
 
@@ -72,10 +71,11 @@ def notes(cluster, root):
     if not model:
         return ("no model in the spec: place one on the dashboard",)
     try:
-        said = json.loads((Path(root) / STATUS).read_text())["said"]
+        status = json.loads((Path(root) / STATUS).read_text())
+        said, edges = status["said"], status["edges"]
     except (OSError, ValueError, KeyError):
         return (f"model {model}",)
-    return (f"model {model}: {said}",)
+    return (f"model {model}: {said}", *([edges] if edges else []))
 
 
 def _serving(instances, reasons, cluster):

@@ -54,6 +54,18 @@ def absent(found: Seen, names: list[str]) -> dict[str, str | None]:
     return reasons
 
 
+def links(found: Seen, names: list[str]) -> str:
+    """One line for people: who reaches whom, or, of more than a few, who does not."""
+    wanted = [(one, other) for one in names for other in names if one != other]
+    there = [f"{one}->{other}" for one, other in wanted if (one, other) in found.edges]
+    missing = [f"{one}->{other}" for one, other in wanted if (one, other) not in found.edges]
+    count = f"{len(there)} of {len(wanted)} edges"
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        return f"{count}, without {', '.join(missing[:4])}{more}"
+    return f"{count}: {', '.join(there)}" if len(there) <= 6 else count
+
+
 class Placed(NamedTuple):
     """An instance of the model. ``runners``: host name (or id) → status, without details; ``why``: of a failed
     one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 NAME = "none"
-MULTICAST = False
 
 
 def units(_cluster, _node):

@@ -12,7 +12,6 @@ from .. import node
 from ..model import Door
 
 NAME = "ray"
-MULTICAST = False
 UNIT = "ray.service"
 SECONDS = 20  # the dashboard is nine processes of Python, which a busy head lets wait
 ALIVE = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
