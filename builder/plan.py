@@ -338,7 +338,7 @@ def _engine(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
     code = ("layers/engine.py", "layers/squashfs.py")
     return {
         "code": code_digest(
-            *code, *(("layers/python.py", "layers/fromsource.py", "wheels.py") if part.python else ())
+            *code, *(("layers/python.py", "layers/fromsource.py", "venv.py") if part.python else ())
         ),
         "part": dataclasses.asdict(part),
         "smoke": kind.smoke,
