@@ -12,7 +12,7 @@ from builder.canonical import canonical
 from builder.netboot import tree
 from builder.netboot.configs import Dhcp, Site
 from builder.netboot.tree import Tree
-from builder.plan import Console
+from builder.nodefacts import Console
 from builder.spec.model import Cluster
 
 

@@ -24,7 +24,8 @@ from builder.media import bootkit
 from builder.media.bootkit import BootKit
 from builder.media.payload import FOLDER, Payload
 from builder.netboot import keys
-from builder.plan import Console, Plan
+from builder.nodefacts import Console
+from builder.plan import Plan
 
 FORMAT = 1
 BOOT: Mapping[str, str] = {

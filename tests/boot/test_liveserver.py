@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder import autoinstall, build, inputs, plan, render
+from builder import autoinstall, build, inputs, nodefacts, plan, render
 from builder.cache import Cache, default_root
 from builder.installer import pick
 from builder.media import bootkit, livemedium, payload, remaster
@@ -105,7 +105,7 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
         kit = bootkit.make(todo, stack[0], cache)
     texts = {
         name: json.dumps(
-            autoinstall.document(one, one.node(name), todo.seeds[name], plan.storage(one, todo.models))
+            autoinstall.document(one, one.node(name), todo.seeds[name], nodefacts.storage(one, todo.models))
         ).encode()
         for name, one in documents.items()
     }

@@ -18,7 +18,7 @@ from subprocess import Popen
 
 import pytest
 
-from builder import engines, inputs, plan, resolve, sandbox
+from builder import engines, inputs, nodefacts, plan, resolve, sandbox
 from builder.cache import Cache, default_root
 from builder.engines.trial import Trial
 from builder.layers import engine
@@ -162,7 +162,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def pair(built: tuple[Plan, Path], lab: tuple[Node, Node], tmp_path: Path) -> Pair:
     todo, tree = built
-    facts = plan.node_facts(todo.cluster, todo.lock)
+    facts = nodefacts.of_cluster(todo.cluster, todo.lock)
     usr = nodetools.lay_out(tmp_path / "tools", facts["engine"]["name"])
     for node in lab:
         make_root(node.root, node.name, **facts)
