@@ -80,6 +80,8 @@ def program(engine: str, name: str) -> ModuleType:
         ("engine: {name: ray, packages: [git+https://h/x]}", 'engine.packages[0]: "git+https://h/x" says where a package comes from'),
         ("engine: {name: dask, packages: ['-e .']}", 'engine.packages[0]: "-e ." is not a requirement | write it like pandas or'),
         ("engine: {name: dask, packages: ['pandas >= 2']}", 'engine.packages[0]: "pandas >= 2" is not a requirement'),
+        ("engine: {name: dask, port: 22}", "engine: Dask scheduler wants port 22, and only root may have one below 1024 | take one from 1024 on"),
+        ("engine: {name: ray, clients: 192.168.1.0/24, dashboard_port: 443}", "engine: Ray dashboard wants port 443, and"),
         ("engine: {name: dask, clients: me}", "engine.clients: "),
         ("engine: dask\nfirewall: {allow: [{port: 8786}]}", "firewall.allow[0]: covers port 8786, which is opened for Dask scheduler"),
         ("engine: ray\nfirewall: {allow: [{port: 11500}]}", "firewall.allow[0]: covers port 11000-11999, which is opened for Ray workers"),
@@ -88,6 +90,7 @@ def program(engine: str, name: str) -> ModuleType:
         ("engine: {name: ray, vllm: {model: other}}\n" + GPU, "engine.vllm.model: no repository among models is called other | add a repository to models"),
         ("engine: {name: ray, vllm: {}}\n" + GPU, "engine.vllm.model: is missing | for example: model: \"org--name\""),
         ("engine: {name: ray, vllm: {model: org--name}}\n" + REPO + GPU.replace("5070}", "5070, cuda: none}"), "engine.vllm: vLLM's packages are made for cuda13, and the nodes have no CUDA"),
+        ("engine: {name: ray, vllm: {model: org--name}}\n" + REPO + "gpu: {model: rtx-3090}", "engine.vllm: vLLM's packages are made for cuda13, and the nodes have cuda12 | it comes with driver 580 or later"),
     ],
 )  # fmt: skip
 def test_mistakes(text: str, told: str) -> None:

@@ -92,7 +92,10 @@ def check(wanted: Vllm, cluster: Cluster, files: Files) -> list[Finding]:
         found.append(Finding(path, "vLLM needs GPUs, and the spec has no gpu section", hint, (("gpu",),)))
     elif (stack := stack_of(cluster)) and stack.cuda != CUDA:
         message = f"vLLM's packages are made for {CUDA}, and the nodes have {stack.cuda or 'no CUDA'}"
-        found.append(Finding(path, message, "see gpu.driver and gpu.cuda", (("gpu",),)))
+        hint = (
+            "it comes with driver 580 or later: Ubuntu's archive has that, NVIDIA's (gpu.source) too; and gpu.cuda"
+        )
+        found.append(Finding(path, message, f"{hint} must allow it", (("gpu",),)))
     folders = [model.name for model in cluster.models if model and model.repo]
     if wanted.model and wanted.model not in folders:
         there = f"repositories: {', '.join(folders)}" if folders else "add a repository to models"
