@@ -15,45 +15,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from builder import autoinstall, engines, firewall, render, seeds
+from builder import autoinstall, engines, firewall, nodefacts, render, seeds, stack
 from builder.canonical import code_digest, digest, resource_digest
 from builder.containers.manifest import LockedImage
 from builder.distributions import Distribution
 from builder.errors import Mistake, SpecError
 from builder.gpu import content as gpu
 from builder.lock import Lock, LockedModel, belongs, target_of
-from builder.spec.model import Cluster, Node
+from builder.spec.model import Cluster
 from builder.spec.read import dotted
+from builder.stack import Layer
+
+__all__ = ["Layer", "Plan", "document_path", "for_subiquity", "make", "mistakes", "overlays", "site_context"]
 
 FORMAT = 1
-MIB = 1 << 20
-ESP_SIZE = 256 * MIB
 AUTOINSTALL = "/autoinstall.yaml"  # on the live system; the picker fills in the disk
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A squashfs of the node's stack. ``inputs`` is all that decides its content; ``digest`` names it."""
-
-    name: str
-    file: str
-    inputs: Mapping[str, Any]
-
-    @cached_property
-    def digest(self) -> str:
-        return digest({"layer": self.name, **self.inputs})
-
-
-@dataclass(frozen=True)
-class Console:
-    """The serial console of a node: unit 0 is ttyS0; ``speed`` in baud."""
-
-    unit: int
-    speed: int
-
-    @property
-    def device(self) -> str:
-        return f"ttyS{self.unit}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +61,7 @@ class Plan:
     @property
     def base_files(self) -> tuple[render.File, ...]:
         """What the base layer has of ours."""
-        return base_files(self.cluster)
+        return stack.base_files(self.cluster)
 
     @property
     def epoch(self) -> int:
@@ -112,8 +88,8 @@ class Plan:
         return render.dump_yaml(autoinstall.bootstrap(self.cluster))
 
     @property
-    def serial(self) -> Console | None:
-        return _serial(self.cluster)
+    def serial(self) -> nodefacts.Console | None:
+        return nodefacts.serial(self.cluster)
 
     @property
     def ours(self) -> dict[str, str]:
@@ -125,7 +101,7 @@ class Plan:
 
     @property
     def kernel_arguments(self) -> str:
-        return consoles(self.cluster)
+        return nodefacts.consoles(self.cluster)
 
     def summary(self) -> dict[str, Any]:
         """The whole plan as JSON data, without its id: what ``builder plan --json`` prints and the id covers."""
@@ -150,12 +126,12 @@ class Plan:
             "sources": [dataclasses.asdict(source) for source in (self.lock.sources if self.lock else ())],
             "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in self.models],
             "images": [{"name": i.name, "digest": i.digest, "size": i.size} for i in self.images],
-            "storage": storage(self.cluster, self.models),
+            "storage": nodefacts.storage(self.cluster, self.models),
             "nodes": [
                 {
                     "name": node.name,
                     "match": node.match.model_dump(mode="json", exclude_none=True),
-                    "disk": disk(self.cluster, node),
+                    "disk": nodefacts.disk(self.cluster, node),
                     "address": str(node.address),
                     "seed": _digests(self.seeds[node.name]),
                 }
@@ -201,7 +177,7 @@ def make(cluster: Cluster, lock: Lock | None) -> Plan:
         lock=lock,
         site=site,
         seeds=made,
-        layers=_layers(cluster, lock, site),
+        layers=stack.layers(cluster, lock, site),
         documents=_documents(cluster, lock, made),
         live=autoinstall.live_seed(cluster) if cluster.base_iso else {},
     )
@@ -221,7 +197,7 @@ def document_path(node: str) -> str:
 def _documents(cluster: Cluster, lock: Lock | None, made: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
     if not cluster.base_iso:
         return {}
-    sizes = storage(cluster, lock.models if lock else ())
+    sizes = nodefacts.storage(cluster, lock.models if lock else ())
     documents = {node.name: autoinstall.document(cluster, node, made[node.name], sizes) for node in cluster.nodes}
     return {name: (json.dumps(found, indent=1) + "\n").encode() for name, found in documents.items()}
 
@@ -240,12 +216,12 @@ def mistakes(cluster: Cluster, lock: Lock | None) -> tuple[Mistake, ...]:
 
 def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """What the templates of ``overlays/site`` and of the engine's overlay may use."""
-    facts = node_facts(cluster, lock)
+    facts = nodefacts.of_cluster(cluster, lock)
     return {
         "cluster": cluster,
         "rules": firewall.rules(cluster),
-        "consoles": consoles(cluster),
-        "serial": _serial(cluster),
+        "consoles": nodefacts.consoles(cluster),
+        "serial": nodefacts.serial(cluster),
         "engine": facts["engine"],
         "facts": facts,
     }
@@ -254,140 +230,3 @@ def site_context(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
 def for_subiquity() -> tuple[render.File, ...]:
     """What the site layer brings for Ubuntu's installer to find; none of it stays on the node."""
     return render.overlay("subiquity", {"live": autoinstall.LIVE})
-
-
-def node_facts(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
-    """What every node knows of its cluster: ``/etc/builder/cluster.json``."""
-    kind = engines.of(cluster)
-    return {
-        "cluster": cluster.name,
-        "subnet": str(cluster.network.subnet),
-        "nodes": [{"name": node.name, "address": str(node.address)} for node in cluster.nodes],
-        "engine": {"name": kind.name, **kind.facts(cluster, lock.files if lock else None)},
-        "gpu": gpu.facts(cluster),
-        "join": {"port": int(engines.JOIN.ports), "mixed_plans": cluster.join.mixed_plans},
-        "ports": [dataclasses.asdict(rule) for rule in firewall.rules(cluster)],
-    }
-
-
-def consoles(cluster: Cluster) -> str:
-    """``console=`` arguments of every kernel we start; the last is /dev/console, so serial goes last."""
-    serial = _serial(cluster)
-    return "console=tty0" + (f" console={serial.device},{serial.speed}" if serial else "")
-
-
-def disk(cluster: Cluster, node: Node) -> dict[str, Any]:
-    """A node's disk rule as the installer takes it, with the overwrite rule decided."""
-    rule = cluster.disk_of(node)
-    return {**rule.model_dump(mode="json", exclude_none=True), "overwrite": rule.may_overwrite}
-
-
-def storage(cluster: Cluster, models: tuple[LockedModel, ...]) -> dict[str, int | None]:
-    """Partition sizes in bytes; None takes the rest of the disk, 0 is no partition.
-
-    ``besides``: what encryption and LVM take of the disk, left out where neither is wanted. ``keep`` is there if
-    the models partition of an earlier install is to stay.
-    """
-    wanted, size = cluster.storage, cluster.storage.models.size
-    need = sum(model.size for model in models)
-    # ext4's own tables, and some air; an inode takes a MiB (installer/layout.py, models_need)
-    fit = max(need + need // 20 + 64 * MIB, (2 * len(models) + 16) * MIB) if need else 0
-    besides = autoinstall.besides(wanted.layout, encrypted=wanted.luks is not None)
-    return {
-        "esp": ESP_SIZE,
-        "root": None if wanted.root == "rest" else wanted.root,
-        "models": {"rest": None, "fit": fit}[size] if isinstance(size, str) else size,
-        **({"keep": True} if wanted.models.keep else {}),
-        **({"besides": besides} if besides else {}),
-    }
-
-
-def _serial(cluster: Cluster) -> Console | None:
-    if cluster.media.serial is None:
-        return None
-    device, _, speed = cluster.media.serial.partition(",")
-    return Console(unit=int(device.removeprefix("ttyS")), speed=int(speed or 115200))
-
-
-def _layers(cluster: Cluster, lock: Lock | None, site: tuple[render.File, ...]) -> tuple[Layer, ...]:
-    """The stack, lowest first. The names grow by a word a layer, which is how Ubuntu's installer stacks them."""
-    base = _base(cluster, lock)
-    parts = {
-        "base": base,
-        "gpu": _gpu(cluster, lock, base),
-        "engine": _engine(cluster, lock),
-        "images": _images(cluster, lock),
-        "site": _site(site, lock),
-    }
-    stem, layers = "node", []
-    for name, inputs in parts.items():
-        if inputs is not None:
-            stem += "" if name == "base" else f".{name}"
-            layers.append(Layer(name, f"{stem}.squashfs", inputs))
-    return tuple(layers)
-
-
-def _gpu(cluster: Cluster, lock: Lock | None, base: dict[str, Any]) -> dict[str, Any] | None:
-    """The driver's modules and what goes with them; they fit the kernels and libraries of one base only."""
-    inputs = gpu.inputs(cluster)
-    if inputs is None:
-        return None
-    packages = [package.sha256 for package in lock.gpu] if lock else None
-    return {**inputs, "base": digest(base), "packages": packages, "epoch": lock.epoch if lock else 0}
-
-
-def _engine(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
-    """The engine's programs, where it has any that are not the node's own packages."""
-    kind = engines.of(cluster)
-    part = kind.part(cluster)
-    if part is None:
-        return None
-    code = ("layers/engine.py", "layers/squashfs.py")
-    return {
-        "code": code_digest(
-            *code, *(("layers/python.py", "layers/fromsource.py", "wheels.py") if part.python else ())
-        ),
-        "part": dataclasses.asdict(part),
-        "smoke": kind.smoke,
-        "packages": [package.sha256 for package in lock.engine] if lock else None,
-        "wheels": [wheel.sha256 for wheel in lock.wheels] if lock else None,
-        "tools": [package.sha256 for package in lock.tools] if lock else None,
-        "sources": [source.sha256 for source in lock.sources] if lock else None,
-        "epoch": lock.epoch if lock else 0,
-    }
-
-
-def _images(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
-    """The container images, where there are any."""
-    if not cluster.images:
-        return None
-    return {
-        "code": code_digest("layers/images.py", "layers/squashfs.py", "containers"),
-        "images": [[image.name, image.manifest.sha256] for image in lock.images] if lock else None,
-        "epoch": lock.epoch if lock else 0,
-    }
-
-
-def _base(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
-    """Everything of the operating system: a change here costs a minute, so nothing of a node goes in."""
-    return {
-        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions", "gpu/packages.py"),
-        "overlay": [file.fingerprint for file in base_files(cluster)],
-        "held": cluster.gpu is not None,
-        "packages": [package.sha256 for package in lock.packages] if lock else None,
-        "epoch": lock.epoch if lock else 0,
-    }
-
-
-def base_files(cluster: Cluster) -> tuple[render.File, ...]:
-    """What the base layer has of ours."""
-    return (*render.overlay("base", {}), *gpu.base_files(cluster))
-
-
-def _site(files: tuple[render.File, ...], lock: Lock | None) -> dict[str, Any]:
-    """What the spec renders: a change here costs seconds."""
-    return {
-        "code": code_digest("layers/site.py", "layers/squashfs.py"),
-        "files": [file.fingerprint for file in files],
-        "epoch": lock.epoch if lock else 0,
-    }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from builder import engines, gpu, plan
+from builder import engines, gpu, nodefacts, plan
 from builder.console import human
 from builder.engines import Minimum
 from builder.errors import Mistake, SpecError
@@ -110,8 +110,8 @@ def check(cluster: Cluster, lock: Lock, layer_bytes: int | None = None) -> Prefl
     else:
         layers = least = layer_bytes
     sizes = tuple(model.size for model in lock.models)
-    planned = plan.storage(cluster, lock.models)
-    storage = Storage(plan.ESP_SIZE, planned["root"], planned["models"], planned.get("besides") or 0)
+    planned = nodefacts.storage(cluster, lock.models)
+    storage = Storage(nodefacts.ESP_SIZE, planned["root"], planned["models"], planned.get("besides") or 0)
     engine = engines.of(cluster).minimum(cluster, lock.files)
     images = _images(lock)
     rows = [

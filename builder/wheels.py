@@ -1,13 +1,11 @@
-"""Python packages for an engine: resolved to files with digests, fetched by digest, laid out as a virtual
-environment.
+"""Python packages for an engine: resolved to files with digests, and fetched by digest.
 
-Three steps, of which only the first two use the network, and none runs on a node:
+Two steps, both with the network, and neither on a node; what comes in is laid out by :mod:`builder.venv`:
 
 1. :func:`resolve`, when a lock is made: uv decides which versions go together, for the nodes' Python and glibc and
    not for this machine's, and each comes down to one file with its SHA-256.
 2. :func:`fetch`, when a layer is made: uv tells where its index keeps these files now, and they come in through
    the fetch door, held to the lock's digests. So the lock names no host.
-3. :func:`install`, offline: the files are unpacked into a tree that is a virtual environment of the node's Python.
 
 Which index is asked is uv's or pip's own configuration on the building machine (``UV_DEFAULT_INDEX``,
 ``PIP_INDEX_URL``, ``pip.conf``), else uv's own default.
@@ -21,16 +19,11 @@ import re
 import sys
 import tempfile
 import tomllib
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import installer
-from installer.destinations import SchemeDictionaryDestination
-from installer.exceptions import InstallerError
-from installer.sources import WheelFile
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
@@ -110,59 +103,6 @@ def fetch(wheels: Sequence[Wheel], cache: Cache, *, python: str, torch: str | No
         ]
     door.fetch(items, cache, title="Python packages")
     return {wheel.sha256: cache.blob(wheel.sha256) for wheel in wheels}
-
-
-def install(wheels: Iterable[tuple[str, Path]], tree: Path, prefix: str, python: str) -> Path:
-    """Lay wheels (file name, path) out in ``tree`` as the virtual environment ``prefix`` of
-    ``/usr/bin/pythonX.Y``.
-
-    Returns the folder of its packages, in the tree. Nothing is compiled here: that is for the node's own Python,
-    in a sandbox, with :func:`compile_argv`. Raises BuilderError naming the wheel that cannot be unpacked.
-    """
-    home = tree / prefix.lstrip("/")
-    site = home / site_of(python)
-    for folder in (site, home / "bin"):
-        folder.mkdir(parents=True, exist_ok=True)
-    for name in ("python", "python3", f"python{python}"):
-        (home / "bin" / name).symlink_to(f"/usr/bin/python{python}")
-    config = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
-    (home / "pyvenv.cfg").write_text(config)
-    schemes = {
-        "purelib": f"{prefix}/{site_of(python)}",
-        "platlib": f"{prefix}/{site_of(python)}",
-        "headers": f"{prefix}/include",
-        "scripts": f"{prefix}/bin",
-        "data": prefix,
-    }
-    for file, path in wheels:
-        destination = SchemeDictionaryDestination(
-            schemes,
-            interpreter=f"{prefix}/bin/python",
-            script_kind="posix",
-            destdir=str(tree),
-            overwrite_existing=True,
-        )
-        try:
-            with _Named(path, file) as whole, WheelFile.open(whole) as source:
-                installer.install(source, destination, {"INSTALLER": b"cluster-image-builder\n"})
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile, InstallerError) as error:
-            raise BuilderError(f"{file} cannot be unpacked: {error}", code=Exit.TOOL) from error
-    for script in (home / "bin").iterdir():
-        if not script.is_symlink():
-            script.chmod(0o755)  # not every wheel says so of its scripts
-    return site
-
-
-def site_of(python: str) -> str:
-    """The folder of a virtual environment's packages, below its prefix."""
-    return f"lib/python{python}/site-packages"
-
-
-def compile_argv(folder: str, as_folder: str, python: str) -> list[str]:
-    """Byte-compile ``folder`` for use as ``as_folder``; the same bytes whenever it is done, as no date goes in."""
-    argv = [f"/usr/bin/python{python}", "-m", "compileall", "-q", "-j", "0"]
-    # Unchecked: a layer is read-only, so nothing that was compiled can become stale.
-    return [*argv, "--invalidation-mode", "unchecked-hash", "-s", folder, "-p", as_folder, folder]
 
 
 def supported(python: str, glibc: tuple[int, int] = GLIBC) -> list[Tag]:
@@ -290,18 +230,3 @@ def _url(wheel: Wheel, urls: Mapping[str, str]) -> str:
             code=Exit.FETCH,
         )
     return urls[wheel.sha256]
-
-
-class _Named:
-    """A blob under the file name that a wheel must have: its tags are in it."""
-
-    def __init__(self, blob: Path, name: str) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="builder-wheel-")
-        self.path = Path(self._folder.name) / name
-        self.path.symlink_to(blob.absolute())
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()

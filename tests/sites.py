@@ -13,7 +13,7 @@ from builder.netboot import tree
 from builder.netboot.configs import Dhcp, Site
 from builder.netboot.live import Live
 from builder.netboot.tree import Tree
-from builder.plan import Console
+from builder.nodefacts import Console
 from builder.spec.model import Cluster
 
 

@@ -22,7 +22,7 @@ FAILED = (("sh", f"{LIVE}/failed.sh"), ("sleep", "60"), ("systemctl", "poweroff"
 def document(
     cluster: Cluster, node: Node, seed: Mapping[str, bytes], storage: Mapping[str, int | None]
 ) -> dict[str, Any]:
-    """What installs one node. ``seed``: its NoCloud seed; ``storage``: as :func:`builder.plan.storage` has it.
+    """What installs one node. ``seed``: its NoCloud seed; ``storage``: as :mod:`builder.nodefacts` has it.
 
     It can install nowhere as it is: the picker fills in the disk, and where the boot loader goes. It is JSON data,
     and holds the passphrase if the disk is to be encrypted. Raises BuilderError (BUG) if it is not sound.

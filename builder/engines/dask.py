@@ -15,6 +15,7 @@ from pydantic import Field
 
 from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port, Read, Wheels
 from builder.engines.trial import Look, Request, Trial, Verdict
+from builder.gpu import driver_libraries
 from builder.spec import types as t
 from builder.spec.engine import Engine
 
@@ -103,6 +104,7 @@ def facts(cluster: Cluster, _files: Files) -> dict[str, Any]:
         "dashboard": {"port": wanted.dashboard_port},
         "worker": {"port": wanted.worker_port, "threads": wanted.threads},
         "gpus": cluster.gpu.count if cluster.gpu else 0,
+        "driver_libraries": list(driver_libraries(cluster)),
         "prefix": PREFIX,
         "units": {"head": ["dask-scheduler.service", "dask-worker.service"], "worker": ["dask-worker.service"]},
     }

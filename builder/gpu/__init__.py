@@ -16,7 +16,11 @@ from builder.spec.finding import Finding
 if TYPE_CHECKING:
     from builder.spec.model import Cluster
 
-__all__ = ["Choice", "GpuStack", "Table", "choice_of", "stack_of", "table"]
+__all__ = ["Choice", "GpuStack", "Table", "choice_of", "driver_libraries", "stack_of", "table"]
+
+# What a CUDA program needs of the driver's packages, by their sonames. They must be those of the node's kernel
+# module, so an engine with a root of its own has the node's mounted in.
+DRIVER_LIBRARIES = ("libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvidia-nvvm.so.4")
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,8 @@ def stack_of(cluster: Cluster) -> GpuStack | None:
         version=choice.branch.version,
         modules=choice.flavour,
     )
+
+
+def driver_libraries(cluster: Cluster) -> tuple[str, ...]:
+    """:data:`DRIVER_LIBRARIES` where the nodes have GPUs, whatever CUDA is for them."""
+    return DRIVER_LIBRARIES if cluster.gpu else ()

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from builder import console, sandbox, wheels
+from builder import console, sandbox, venv
 from builder.cache import Cache
 from builder.engines.kind import HOME, Part
 from builder.layers import fromsource
@@ -28,11 +28,11 @@ def fill(part: Part, lock: Lock, root: Path, blobs: Mapping[str, Path], cache: C
         built = fromsource.make(part.recipe, lock, blobs, cache, part.python)
         files += fromsource.built_wheels(built)
     with console.step(f"unpacking {len(files)} Python packages"):
-        site = wheels.install(files, root, HOME, part.python)
+        site = venv.install(files, root, HOME, part.python)
     if built is not None:
         shutil.copytree(built / "home", root / HOME.lstrip("/"), symlinks=True, dirs_exist_ok=True)
     with console.step("compiling the Python packages"):
-        argv = wheels.compile_argv(_SCRATCH, f"{HOME}/{wheels.site_of(part.python)}", part.python)
+        argv = venv.compile_argv(_SCRATCH, f"{HOME}/{venv.site_of(part.python)}", part.python)
         # Some packages ship files that are no valid Python (templates, tests of syntax errors); nobody imports
         # them.
         sandbox.inside(root, argv, step="compiling", binds={_SCRATCH.rpartition("/")[2]: site}, check=False)

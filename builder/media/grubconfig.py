@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from builder import render
 from builder.autoinstall import LIVE
 from builder.errors import BuilderError, Exit
-from builder.plan import Console
+from builder.nodefacts import Console
 
 GRUB_CFG = "/boot/grub/grub.cfg"
 LOOPBACK_CFG = "/boot/grub/loopback.cfg"

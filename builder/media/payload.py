@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import plan as planning
+from builder import nodefacts
 from builder.canonical import canonical, digest
 from builder.files import sha256_of
-from builder.plan import Layer, Plan
+from builder.plan import Layer, Plan, document_path
 
 FORMAT = 1
 FOLDER = "/builder"  # of the payload on a medium
@@ -63,13 +63,13 @@ def manifest(plan: Plan, files: list[dict[str, Any]]) -> dict[str, Any]:
             {
                 "name": node.name,
                 "match": node.match.model_dump(mode="json", exclude_none=True),
-                "disk": planning.disk(plan.cluster, node),
+                "disk": nodefacts.disk(plan.cluster, node),
                 "seed": f"seeds/{node.name}",
-                **({"autoinstall": planning.document_path(node.name)} if plan.documents else {}),
+                **({"autoinstall": document_path(node.name)} if plan.documents else {}),
             }
             for node in plan.cluster.nodes
         ],
-        "storage": planning.storage(plan.cluster, plan.models),
+        "storage": nodefacts.storage(plan.cluster, plan.models),
         "after": plan.cluster.media.after,
         # Only for who asks why a medium is not what would be built now (against.py).
         "media": plan.cluster.media.model_dump(mode="json", exclude={"after", "base_iso", "volume"}),

@@ -26,7 +26,8 @@ from builder.media.bootkit import BootKit
 from builder.media.payload import FOLDER, Payload
 from builder.netboot import keys, live
 from builder.netboot.live import Live, Ubuntu
-from builder.plan import Console, Plan
+from builder.nodefacts import Console
+from builder.plan import Plan
 
 FORMAT = 2
 BOOT: Mapping[str, str] = {

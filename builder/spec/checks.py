@@ -19,6 +19,7 @@ from builder.spec.model import Cluster, Disk, Opening
 from builder.spec.sizes import format_size
 
 MIN_ROOT = 1 << 30  # bytes; the smallest node takes half of it
+UNPRIVILEGED = 1024  # ip(7), ip_unprivileged_port_start: the first port that is not root's alone
 
 
 def check(cluster: Cluster) -> tuple[Finding, ...]:
@@ -258,6 +259,9 @@ def engine_fits(cluster: Cluster) -> Iterator[Finding]:
     taken = engines.ports(cluster)
     for count, port in enumerate(taken):
         first, _, last = port.ports.partition("-")
+        if int(first) < UNPRIVILEGED and port.why not in [other.why for other in taken[:count]]:
+            message = f"{port.why} wants port {first}, and only root may have one below {UNPRIVILEGED}"
+            yield Finding(("engine",), message, f"take one from {UNPRIVILEGED} on")
         for other in taken[:count]:
             if other.why != port.why and other.overlaps(port.proto, int(first), int(last or first)):
                 message = f"{port.why} and {other.why} both want port {port.ports}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from builder import firewall, plan, resources
+from builder import firewall, nodefacts, plan, resources
 from builder.errors import BuilderError, Exit
 from builder.lock import Lock
 from builder.spec.model import Cluster, Node
@@ -75,7 +75,7 @@ def facts(planned: plan.Plan) -> dict[str, Any]:
         "ssh_keys": list(cluster.access.ssh_keys),
         "models": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in planned.models],
         "images": [{"name": image.name, "id": image.id} for image in planned.images],
-        "engine": plan.node_facts(cluster, planned.lock)["engine"],
-        "gpu": plan.node_facts(cluster, planned.lock)["gpu"],
+        "engine": nodefacts.of_cluster(cluster, planned.lock)["engine"],
+        "gpu": nodefacts.of_cluster(cluster, planned.lock)["gpu"],
         "openings": [rule.as_nft for rule in firewall.rules(cluster)],
     }

@@ -41,6 +41,12 @@ def test_an_image_that_was_removed_comes_back(host):
         assert host.check_output(f"docker image inspect --format '{{{{.Id}}}}' {image['name']}") == image["id"]
 
 
+@pytest.mark.skipif(not FACTS["gpu"], reason="the spec has no GPUs")
+def test_docker_knows_nvidia_s_runtime_where_the_toolkit_is(host):
+    there = host.exists("nvidia-container-runtime")
+    assert ("nvidia" in json.loads(host.check_output("docker info --format '{{json .Runtimes}}'"))) == there
+
+
 def test_docker_leaves_the_firewall_alone(host):
     """A published port would be open to everybody: Docker's own rules go past the input chain."""
     tables = {

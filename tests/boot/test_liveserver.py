@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder import autoinstall, build, inputs, plan
+from builder import autoinstall, build, inputs, nodefacts, plan
 from builder.cache import Cache, default_root
 from builder.installer import pick
 from builder.lock import target_of
@@ -123,7 +123,7 @@ def gather(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] 
         kit = bootkit.make(todo, stack[0], cache)
     texts = {
         name: json.dumps(
-            autoinstall.document(one, one.node(name), todo.seeds[name], plan.storage(one, todo.models))
+            autoinstall.document(one, one.node(name), todo.seeds[name], nodefacts.storage(one, todo.models))
         ).encode()
         for name, one in documents.items()
     }

@@ -22,7 +22,7 @@ from builder.media.bootreport import SECTOR
 from builder.media.catalog import CATALOG, MD5SUMS, Source
 from builder.media.isoimage import BLOCK
 from builder.media.payload import Payload
-from builder.plan import Console
+from builder.nodefacts import Console
 from builder.run import run
 from tests import liveserver
 

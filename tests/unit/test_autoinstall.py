@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder import autoinstall, plan, seeds
+from builder import autoinstall, nodefacts, seeds
 from builder.autoinstall import check, storage
 from builder.autoinstall.releases import RELEASES
 from builder.distributions.ubuntu import UBUNTU
@@ -55,7 +55,7 @@ def spec(folder: Path, release: str = "24.04", storage: str = "{}") -> Cluster:
 def made(cluster: Cluster, name: str = "left", models: tuple[LockedModel, ...] = MODELS) -> dict[str, Any]:
     node = cluster.node(name)
     seed = seeds.seed(cluster, node, seeds.user_data(cluster))
-    return autoinstall.document(cluster, node, seed, plan.storage(cluster, models))
+    return autoinstall.document(cluster, node, seed, nodefacts.storage(cluster, models))
 
 
 def actions(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -213,8 +213,8 @@ def test_encryption_leaves_a_boot_partition_that_grub_can_read(tmp_path: Path) -
 @pytest.mark.parametrize("luks", ["", f", {LUKS}"], ids=["plain", "luks"])
 def test_the_smallest_disk_that_the_guard_takes_holds_it(layout: str, luks: str, tmp_path: Path) -> None:
     cluster = spec(tmp_path, storage=f"{{layout: {layout}, root: 20G, models: fit{luks}}}")
-    sizes = plan.storage(cluster, MODELS)
-    need = layouts.need(Storage(plan.ESP_SIZE, 20 * GIB, sizes["models"], sizes.get("besides") or 0), 0)
+    sizes = nodefacts.storage(cluster, MODELS)
+    need = layouts.need(Storage(nodefacts.ESP_SIZE, 20 * GIB, sizes["models"], sizes.get("besides") or 0), 0)
     found = [size for name, size in names(made(cluster)) if (layout, name) != ("lvm", "builder-root")]
     volume_group = 1 << 20 if layout == "lvm" else 0  # LVM's metadata
     takes = (2 << 20) + sum(found) + volume_group + (16 << 20 if luks else 0)

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from builder import lock, plan, preflight
+from builder import lock, plan, preflight, resources
 from builder.containers import registry
 from builder.containers.manifest import (
     Blob,
@@ -101,6 +102,12 @@ def pinned(cluster: Cluster, *found: LockedImage) -> Lock:
     return Lock(lock.asks_of(cluster), 1_700_000_000, (), (), images=found)
 
 
+# NVIDIA's archive, in the words of the spec; the key stands in for theirs.
+ARCHIVE = """gpu:
+  model: rtx-5070
+  source: nvidia
+  repository: {url: 'http://nvidia.example/debian13', key: k, fingerprint: 843938DF228D22F7B3742BC0D94AA3F0EFE21092}
+"""
 WITH = DOCKER + "images: [{ref: 'ghcr.io/org/name:1.0'}]"
 
 
@@ -152,6 +159,14 @@ def test_gpus_come_into_containers_where_nvidia_s_archive_is_given(tmp_path: Pat
     (told,) = (text for text in warnings(cluster_of(DOCKER + "gpu: {model: rtx-3090}")) if "containers" in text)
     assert "NVIDIA's container toolkit is in no archive of Debian or Ubuntu" in told
     assert not [text for text in warnings(cluster_of("gpu: {model: rtx-3090}")) if "containers" in text]
+    shutil.copy(resources.root() / "keys/ubuntu-cdimage.gpg", tmp_path / "k")
+    given = loads(HEAD + DOCKER + ARCHIVE, base=tmp_path)
+    assert not [text for text in warnings(given) if "containers" in text]
+    settings = json.loads(plan.make(given, None).files("node1")["/etc/docker/daemon.json"])
+    assert settings["runtimes"] == {"nvidia": {"path": "nvidia-container-runtime", "args": []}}
+    assert settings["features"] == {"cdi": True}
+    assert "nvidia-container-toolkit" in lock.target_of(given).packages
+    assert "nvidia-container-toolkit" not in lock.target_of(loads(HEAD + ARCHIVE, base=tmp_path)).packages
 
 
 def test_loading_needs_room() -> None:

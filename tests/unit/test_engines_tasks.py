@@ -12,7 +12,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,6 +80,8 @@ def program(engine: str, name: str) -> ModuleType:
         ("engine: {name: ray, packages: [git+https://h/x]}", 'engine.packages[0]: "git+https://h/x" says where a package comes from'),
         ("engine: {name: dask, packages: ['-e .']}", 'engine.packages[0]: "-e ." is not a requirement | write it like pandas or'),
         ("engine: {name: dask, packages: ['pandas >= 2']}", 'engine.packages[0]: "pandas >= 2" is not a requirement'),
+        ("engine: {name: dask, port: 22}", "engine: Dask scheduler wants port 22, and only root may have one below 1024 | take one from 1024 on"),
+        ("engine: {name: ray, clients: 192.168.1.0/24, dashboard_port: 443}", "engine: Ray dashboard wants port 443, and"),
         ("engine: {name: dask, clients: me}", "engine.clients: "),
         ("engine: dask\nfirewall: {allow: [{port: 8786}]}", "firewall.allow[0]: covers port 8786, which is opened for Dask scheduler"),
         ("engine: ray\nfirewall: {allow: [{port: 11500}]}", "firewall.allow[0]: covers port 11000-11999, which is opened for Ray workers"),
@@ -88,6 +90,7 @@ def program(engine: str, name: str) -> ModuleType:
         ("engine: {name: ray, vllm: {model: other}}\n" + GPU, "engine.vllm.model: no repository among models is called other | add a repository to models"),
         ("engine: {name: ray, vllm: {}}\n" + GPU, "engine.vllm.model: is missing | for example: model: \"org--name\""),
         ("engine: {name: ray, vllm: {model: org--name}}\n" + REPO + GPU.replace("5070}", "5070, cuda: none}"), "engine.vllm: vLLM's packages are made for cuda13, and the nodes have no CUDA"),
+        ("engine: {name: ray, vllm: {model: org--name}}\n" + REPO + "gpu: {model: rtx-3090}", "engine.vllm: vLLM's packages are made for cuda13, and the nodes have cuda12 | it comes with driver 580 or later"),
     ],
 )  # fmt: skip
 def test_mistakes(text: str, told: str) -> None:
@@ -170,6 +173,35 @@ def test_ray_s_command_lines() -> None:
     assert start.argv(facts("engine: ray\n" + GPU), "node2")[-2:] == ["--num-gpus", "1"]
 
 
+def test_ray_is_given_time_but_not_when_its_raylet_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a slow node needs is tried with the real Ray by tests/integration/test_engines_python.py."""
+    started: list[tuple[list[str], str]] = []
+    ended: list[int | None] = [None]
+    answers: list[Any] = [RuntimeError("not yet"), {"it": "is in"}]
+
+    def start_ray_process(command: list[str], kind: str) -> SimpleNamespace:
+        started.append((command, kind))
+        return SimpleNamespace(process=SimpleNamespace(poll=lambda: ended[0]))
+
+    def get_node() -> dict[str, str]:
+        if isinstance(answers[0], dict):
+            return dict(answers[0])
+        raise answers.pop(0)
+
+    start = program("ray", "start")
+    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: 0, sleep=lambda _seconds: None))
+    services = SimpleNamespace(start_ray_process=start_ray_process, get_node=get_node)
+    start.bear_with_slow_nodes(services, 6384)
+    services.start_ray_process(["gcs"], "gcs_server")
+    services.start_ray_process(["raylet"], "raylet")
+    assert started == [(["gcs"], "gcs_server"), (["raylet", "--dashboard_agent_listen_port=6384"], "raylet")]
+    assert services.get_node() == {"it": "is in"}
+    answers[0], ended[0] = RuntimeError("not yet"), 1
+    with pytest.raises(SystemExit, match="the raylet has ended"):
+        services.get_node()
+    start.bear_with_slow_nodes(SimpleNamespace(), 6384)  # another Ray, which has none of these
+
+
 def test_ray_keeps_the_logs_of_the_last_session_only(tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"session_2026-11-2{number}_1").mkdir()
@@ -202,10 +234,51 @@ def test_vllm_s_units_ports_and_packages() -> None:
     assert ranges and openings(VLLM)["-".join(ranges.groups())] == "10.77.0.0/24"
     assert openings(VLLM)["8000"] is None
     part = engines.of(cluster).part(cluster)
-    assert part is not None and {"gcc", "libpython3.13-dev"} <= set(part.names)
+    assert part is not None and {"gcc", "g++", "libpython3.13-dev"} <= set(part.names)
     without = plan.make(cluster_of("engine: ray"), None).files("node1")
     assert "ConditionHost=!*" in without["/etc/systemd/system/ray-vllm.service"].decode()
     assert "ip_local_port_range" not in without["/etc/sysctl.d/60-ray.conf"].decode()
+
+
+def test_vllm_s_workers_keep_to_the_cluster_s_network() -> None:
+    start = program("ray", "start")
+    assert start.environment(facts(VLLM), "node2", "enp1s0") == {
+        "VLLM_HOST_IP": "10.77.0.12",
+        "TRITON_LIBCUDA_PATH": "/usr/lib/x86_64-linux-gnu",
+        "NCCL_SOCKET_IFNAME": "=enp1s0",
+        "GLOO_SOCKET_IFNAME": "enp1s0",
+    }
+    assert start.environment(facts("engine: ray"), "node2", "enp1s0") == {}
+    assert start.card_of("127.0.0.1") == "lo"
+    assert start.card_of("203.0.113.77") is None
+
+
+def test_vllm_is_asked_in_the_words_of_its_api() -> None:
+    kind = engines.of(cluster_of(VLLM))
+    asked = kind.chat(cluster_of(VLLM), "Who are you?")
+    assert asked is not None and (asked.node, asked.port, asked.path) == ("node1", 8000, "/v1/chat/completions")
+    assert asked.body is not None and asked.body["model"] == "org--name"
+    assert asked.read(b'{"choices": [{"message": {"role": "assistant", "content": "vLLM."}}]}') == "vLLM."
+    assert kind.chat(cluster_of("engine: ray"), "Who are you?") is None
+
+
+def test_a_real_node_s_torch_is_asked_to_compute() -> None:
+    kind = engines.of(cluster_of(VLLM))
+    asked = kind.on_gpu(cluster_of(VLLM))
+    assert asked is not None and "device='cuda'" in asked and "ray.service" in asked
+    assert kind.on_gpu(cluster_of("engine: ray\n" + GPU)) is None
+
+
+@pytest.mark.parametrize(("name", "unit"), [("ray", "ray"), ("dask", "dask-worker")])
+def test_tasks_find_the_driver_of_the_node(name: str, unit: str) -> None:
+    """In a root of its own a program has none of the driver's libraries; without GPUs nothing is given up."""
+    path = f"/etc/systemd/system/{unit}.service"
+    for more, given in ((GPU, True), ("", False)):
+        text = plan.make(cluster_of(f"engine: {name}\n{more}"), None).files("node1")[path].decode()
+        for library in ("libcuda.so.1", "libnvidia-ml.so.1"):
+            assert (f" -/usr/lib/x86_64-linux-gnu/{library} " in text.replace("=-", "= -")) == given
+        assert ("After=nvidia-persistenced.service\n" in text) == given
+        assert ("ProtectKernelTunables=yes" in text) != given
 
 
 def test_vllm_needs_a_whole_model() -> None:
@@ -233,7 +306,7 @@ class Look:
         said = self.says.get(name)
         return None if said is None else {"listening": said[0], "members": said[1]}
 
-    def get(self, _name: str, _port: int, _path: str) -> Any:
+    def get(self, _name: str, _port: int, _path: str, timeout: float | None = None) -> Any:
         if self.reply is None:
             raise ConnectionRefusedError(111, "Connection refused")
         return nodetools.module("net").Reply(200 if self.reply else 503, self.reply)

@@ -10,7 +10,7 @@ import pytest
 from builder.errors import BuilderError, Exit
 from builder.media import grubconfig
 from builder.media.grubconfig import Menu, patch, with_arguments
-from builder.plan import Console
+from builder.nodefacts import Console
 from tests import liveserver
 
 SHA = "0123456789abcdef" * 4

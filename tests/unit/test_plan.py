@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import lock, plan
+from builder import lock, nodefacts, plan
 from builder.apt import Package
 from builder.errors import BuilderError, Exit
 from builder.layers import base
@@ -112,9 +112,9 @@ def test_layers_stack_by_name(planned: plan.Plan) -> None:
 
 def test_a_fitting_models_partition_holds_the_models(quickstart: Cluster) -> None:
     models = (LockedModel("big", SHA, 40 << 30),)
-    size = plan.storage(quickstart, models)["models"]
+    size = nodefacts.storage(quickstart, models)["models"]
     assert size is not None and size > 40 << 30
-    assert plan.storage(quickstart, ())["models"] == 0
+    assert nodefacts.storage(quickstart, ())["models"] == 0
 
 
 def test_the_installer_menu_never_installs_twice_by_itself(planned: plan.Plan) -> None:

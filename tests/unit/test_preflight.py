@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import engines, lock, plan, preflight
+from builder import engines, lock, nodefacts, preflight
 from builder.apt import Package
 from builder.engines import Minimum
 from builder.errors import Mistake, SpecError
@@ -188,7 +188,7 @@ def test_many_small_files_need_inodes() -> None:
 def test_a_fitting_partition_fits_many_small_files(count: int) -> None:
     spec = cluster()
     models = tuple(LockedModel(f"org--big/{i}", f"{i:064x}", 5) for i in range(count))
-    size = plan.storage(spec, models)["models"]
+    size = nodefacts.storage(spec, models)["models"]
     assert size is not None and size >= layout.models_need((5,) * count)
 
 

@@ -14,7 +14,7 @@ from builder.engines.exo import making, models, surroundings, trial
 from builder.engines.exo.versions import API_PORT, DEFAULT, VERSIONS, Gpu, Version
 from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port, Read, Wheels
 from builder.engines.trial import Request, Trial
-from builder.gpu import GpuStack, stack_of
+from builder.gpu import DRIVER_LIBRARIES, GpuStack, stack_of
 from builder.spec import types as t
 from builder.spec.engine import Engine, LocalFile
 
@@ -179,7 +179,7 @@ def facts(cluster: Cluster, files: Files) -> dict[str, Any]:
         "environment": surroundings.environment(gpu),
         "prefix": making.PREFIX,
         "units": ["exo.service"],
-        "driver_libraries": list(surroundings.DRIVER),
+        "driver_libraries": list(DRIVER_LIBRARIES),
         "logs_mib": LOGS // MIB,
     }
 

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from builder.engines.exo.versions import URL, Gpu, Version
 from builder.engines.kind import Part, Read, Wheels
 from builder.recipe import Edit, Recipe, Source, Step
-from builder.wheels import site_of
+from builder.venv import site_of
 
 PREFIX = "/opt/exo"
 PYTHON = "3.13"  # pyproject.toml, requires-python

@@ -11,9 +11,6 @@ from builder.engines.kind import HOME
 if TYPE_CHECKING:
     from builder.spec.model import Cluster
 
-# What CUDA needs of the driver's packages, by their sonames: they must be those of the node's kernel module.
-DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvidia-nvvm.so.4")
-
 
 def environment(gpu: Gpu | None) -> dict[str, str]:
     """What exo reads of its surroundings on every node (shared/constants.py), and MLX."""

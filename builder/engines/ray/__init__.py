@@ -19,6 +19,7 @@ from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port, Read
 from builder.engines.ray import vllm
 from builder.engines.ray.vllm import Vllm
 from builder.engines.trial import Look, Request, Trial, Verdict
+from builder.gpu import driver_libraries
 from builder.spec import types as t
 from builder.spec.engine import Engine
 
@@ -129,6 +130,7 @@ def facts(cluster: Cluster, _files: Files) -> dict[str, Any]:
         "dashboard": {"port": wanted.dashboard_port},
         "prefix": PREFIX,
         "gpus": vllm.gpus(cluster),
+        "driver_libraries": list(driver_libraries(cluster)),
         "vllm": vllm.facts(wanted.vllm, cluster) if wanted.vllm else None,
         "units": {
             "head": ["ray.service", *(["ray-vllm.service"] if wanted.vllm else [])],
@@ -194,6 +196,16 @@ def judge(names: dict[str, str], said: Sequence[str]) -> Verdict:
     return Verdict(True, f"a task ran on {', '.join(names.values())}")
 
 
+def chat(cluster: Cluster, text: str) -> Request | None:
+    wanted = options(cluster).vllm
+    return vllm.chat(wanted, head(cluster), text) if wanted else None
+
+
+def on_gpu(cluster: Cluster) -> str | None:
+    """With vLLM there is torch to ask; without it nothing of ours computes on a GPU."""
+    return vllm.ON_GPU if options(cluster).vllm else None
+
+
 KIND = Kind(
     options=Ray,
     part=part,
@@ -204,6 +216,8 @@ KIND = Kind(
     check=check,
     minimum=minimum,
     trial=try_out,
+    chat=chat,
+    on_gpu=on_gpu,
     smoke=(
         ("/usr/local/bin/ray", "--version"),
         ("/usr/local/bin/python", "-c", "import ray, ray.dashboard.dashboard, ray._private.worker"),

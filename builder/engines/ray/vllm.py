@@ -2,18 +2,21 @@
 
 Facts: vLLM's docs/serving/parallelism_scaling.md: tensor parallel within a node, pipeline parallel across nodes,
 Ray as the executor. Its processes and NCCL's listen on ports that the kernel picks, so the kernel's range is made
-small and opened to the cluster's subnet. Triton compiles at run time and calls a C compiler. No GPU was at hand:
-what is here was rendered and checked, and never run.
+small and opened to the cluster's subnet. Workers have what the driver has in its environment, but never over their
+node's own (0.33, vllm/v1/executor/ray_executor_v2.py). Triton compiles at run time and calls a C compiler, torch's
+inductor one for C++. No GPU was at hand: this was checked against the programs' source, and never run.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from builder.engines.kind import Files, Finding, Port
+from builder.engines.trial import Request
 from builder.gpu import stack_of
 from builder.spec import types as t
 from builder.spec.section import Section
@@ -22,11 +25,16 @@ if TYPE_CHECKING:
     from builder.spec.model import Cluster
 
 OWN = ("vllm>=0.10",)
-PACKAGES = ("gcc", "libc6-dev", "libpython3.13-dev")
+PACKAGES = ("gcc", "g++", "libc6-dev", "libpython3.13-dev")
 FORMATS = (".safetensors",)
 # Ports that the kernel may pick, on nodes with vLLM.
 PICKED = (20000, 29999)
 CUDA = "cuda13"  # that the index's own torch is made for
+# torch computes something on the GPU, in the surroundings of Ray's unit.
+ON_GPU = (
+    "nsenter --target $(systemctl show --property MainPID --value ray.service) --mount --root "
+    "/usr/local/bin/python -c \"import torch; print(torch.ones(8, device='cuda').sum().item())\" | grep -x 8.0"
+)
 
 
 class Vllm(Section):
@@ -60,6 +68,17 @@ def facts(wanted: Vllm, cluster: Cluster) -> dict[str, Any]:
     }
 
 
+def chat(wanted: Vllm, head: str, text: str) -> Request:
+    """One answer to a text."""
+    body = {"model": wanted.model, "messages": [{"role": "user", "content": text}], "max_tokens": 512}
+    return Request(head, wanted.port, "/v1/chat/completions", _said, body, patience=600)
+
+
+def _said(reply: bytes) -> str:
+    message = json.loads(reply)["choices"][0]["message"]
+    return str(message.get("content") or message["reasoning_content"])
+
+
 def gpus(cluster: Cluster) -> int:
     """How many GPUs a node has; 0 without a gpu section."""
     return cluster.gpu.count if cluster.gpu else 0
@@ -73,7 +92,10 @@ def check(wanted: Vllm, cluster: Cluster, files: Files) -> list[Finding]:
         found.append(Finding(path, "vLLM needs GPUs, and the spec has no gpu section", hint, (("gpu",),)))
     elif (stack := stack_of(cluster)) and stack.cuda != CUDA:
         message = f"vLLM's packages are made for {CUDA}, and the nodes have {stack.cuda or 'no CUDA'}"
-        found.append(Finding(path, message, "see gpu.driver and gpu.cuda", (("gpu",),)))
+        hint = (
+            "it comes with driver 580 or later: Ubuntu's archive has that, NVIDIA's (gpu.source) too; and gpu.cuda"
+        )
+        found.append(Finding(path, message, f"{hint} must allow it", (("gpu",),)))
     folders = [model.name for model in cluster.models if model and model.repo]
     if wanted.model and wanted.model not in folders:
         there = f"repositories: {', '.join(folders)}" if folders else "add a repository to models"

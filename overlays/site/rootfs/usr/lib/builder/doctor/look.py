@@ -40,10 +40,10 @@ class Look:
         for thread in threads:
             thread.join()
 
-    def get(self, name: str, port: int, path: str) -> net.Reply:
+    def get(self, name: str, port: int, path: str, timeout: float | None = None) -> net.Reply:
         """An HTTP GET at a node. Raises OSError."""
         address = "127.0.0.1" if name == self.me else self.address(name)
-        return net.http(address, port, path, timeout=self.timeout)
+        return net.http(address, port, path, timeout=timeout or self.timeout)
 
     def listening(self, port: int) -> bool:
         """Whether something on this node listens on ``port``."""

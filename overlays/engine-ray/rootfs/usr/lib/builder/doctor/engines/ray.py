@@ -13,6 +13,7 @@ from ..model import Door
 
 NAME = "ray"
 UNIT = "ray.service"
+SECONDS = 20  # the dashboard is nine processes of Python, which a busy head lets wait
 ALIVE = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
 
 
@@ -62,7 +63,7 @@ def mend(_cluster, _look):
 
 def alive(cluster, look):
     """The addresses of the nodes that the head counts. Raises OSError, ValueError, LookupError or TypeError."""
-    reply = look.get(cluster["engine"]["head"], _dashboard(cluster), ALIVE)
+    reply = look.get(cluster["engine"]["head"], _dashboard(cluster), ALIVE, timeout=SECONDS)
     if reply.status != 200:
         raise OSError(f"status {reply.status}")
     found = json.loads(reply.body)["data"]["result"]["result"]
