@@ -16,6 +16,7 @@ import click
 
 from bench.figure import Figure, seconds
 from bench.netboot import fleet, throughput
+from bench.netinstall import network
 from bench.remaster import remaster
 from builder import build, lock, plan, resolve
 from builder.cache import Cache, default_root
@@ -105,7 +106,9 @@ def install(folder: Path) -> Iterator[Figure]:
     yield Figure("install in the VM", total, "unsquashfs + GRUB in it", reference, "twice", 2 * reference)
 
 
-BENCHES = {bench.__name__: bench for bench in (planning, warm, cold, install, remaster, fleet, throughput)}
+BENCHES = {
+    bench.__name__: bench for bench in (planning, warm, cold, install, remaster, fleet, throughput, network)
+}
 
 
 @click.command()

@@ -10,19 +10,29 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from builder.console import human
-from builder.inspect import address_of, disk_words
+from builder.inspect_table import disk_words
+from builder.installed import address_of
 from builder.media import payload
 from builder.media.payload import Payload
 from builder.plan import Plan
 
-_SPECIAL = ("base_iso", "files", "layers", "models", "nodes", "packages", "plan")
+_SPECIAL = ("base_iso", "files", "layers", "made_of", "models", "nodes", "packages", "plan")
 _UNLISTED = (
-    "what differs is nothing that a medium lists: the archive's date, a rendered file of the site layer, a "
+    "what differs is nothing that this medium lists: the archive's date, a rendered file of the site layer, a "
     "package of the engine, or the builder's own code or templates"
 )
+_PARTS = {
+    "base": "the layer below",
+    "code": "the builder's own code",
+    "epoch": "the archive's date",
+    "templates": "the builder's own templates",
+}
 _ABSENT = "nothing"
 _SHOWN = 40  # differences
+_KEYS = 6  # of a document that differs
 _ID = 12  # digits of a plan's id that are shown
 
 
@@ -50,6 +60,7 @@ def differences(there: Payload | None, now: Payload) -> tuple[str, ...]:
         *_packages(old.get("packages", []), new["packages"]),
         *_models(there, now),
         *_layers(old["layers"], new["layers"]),
+        *_made_of(old.get("made_of", {}), new["made_of"]),
     ]
     if old["plan"] != new["plan"]:
         found.insert(0, f"plan: {old['plan'][:_ID]} on the medium, {new['plan'][:_ID]} now")
@@ -86,9 +97,10 @@ def _nodes(there: Payload, now: Payload) -> Iterator[str]:
         was, now_is = before.get(old[name]["seed"], {}), after.get(new[name]["seed"], {})
         changed = sorted(file for file in was.keys() | now_is.keys() if was.get(file) != now_is.get(file))
         if changed:
-            yield f"{name}: its seed differs: {', '.join(changed)}"
+            told = [f"{file}{_where(there, now, f'seeds/{name}/{file}')}" for file in changed]
+            yield f"{name}: its seed differs: {', '.join(told)}"
         if before.get("autoinstall", {}).get(f"{name}.json") != after.get("autoinstall", {}).get(f"{name}.json"):
-            yield f"{name}: its autoinstall document differs"
+            yield f"{name}: its autoinstall document differs{_where(there, now, f'autoinstall/{name}.json')}"
 
 
 def _node(there: Payload, now: Payload, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -100,6 +112,30 @@ def _node(there: Payload, now: Payload, old: Mapping[str, Any], new: Mapping[str
     addresses = address_of(there, old["seed"]), address_of(now, new["seed"])
     if addresses[0] != addresses[1]:
         yield f"address {addresses[0]} on the medium, {addresses[1]} now"
+
+
+def _where(there: Payload, now: Payload, path: str) -> str:
+    """Which keys of a document differ; never their values, of which some are secrets."""
+    texts = there.files.get(path), now.files.get(path)
+    try:
+        old, new = (yaml.safe_load(text) if isinstance(text, bytes) else None for text in texts)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return ""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return ""
+    keys = list(_keys(old, new))
+    return f" ({', '.join(keys[:_KEYS])}{', …' if len(keys) > _KEYS else ''})" if keys else ""
+
+
+def _keys(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """The dotted paths at which two documents differ."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            yield from _keys(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{path}.{key}".lstrip("."))
+    elif old != new:
+        yield path
 
 
 def _digests(side: Payload) -> dict[str, dict[str, str]]:
@@ -142,6 +178,21 @@ def _blobs(side: Payload) -> dict[str, tuple[str, int]]:
 def _layers(old: list[str], new: list[str]) -> Iterator[str]:
     if old != new:
         yield f"layers: {_names(old)} on the medium, {_names(new)} now"
+
+
+def _made_of(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """What went into each layer, and into the medium besides. Packages of the base layer are told by version, the
+    archive's date once; an older builder's medium says nothing of it."""
+    for layer in new if old else ():
+        was, is_now = old.get(layer, {}), new[layer]
+        told = {"packages"} if layer == "base" else {"epoch"}
+        parts = [
+            part
+            for part in dict.fromkeys((*is_now, *was))
+            if was.get(part) != is_now.get(part) and part not in told
+        ]
+        if layer in old and parts:
+            yield f"{layer}: made with other {', '.join(_PARTS.get(part, part) for part in parts)}"
 
 
 def _names(paths: list[str]) -> str:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from builder import console, inputs, lock, plan, preflight, resolve
 from builder.cache import Cache
-from builder.errors import BuilderError, Exit
 from builder.files import complete_or_absent, sha256_of
 from builder.layers import base, engine, gpu, images, site
 from builder.lock import Lock
-from builder.media import baseiso, bootkit, iso, livemedium, payload
+from builder.media import bootkit, iso, livemedium, payload
 from builder.media.payload import Payload
-from builder.netboot import tree
+from builder.netboot import live, tree
 from builder.netboot.tree import Tree
 from builder.plan import Plan
 from builder.spec.load import load
@@ -39,9 +38,11 @@ def build_iso(spec_path: Path, out: Path, cache: Cache) -> Artifact:
     was finished before is reused by the next build.
     """
     with cache.locked():
-        todo, stack, content = gather(spec_path, cache)
+        todo = planned(spec_path, cache)
+        source = inputs.base_iso(todo, spec_path.parent, cache)
+        stack, content = gather(todo, spec_path, cache)
         target = out / todo.cluster.name / f"{todo.cluster.name}.iso"
-        write_medium(todo, spec_path.parent, stack, content, target, cache)
+        write_medium(todo, source, stack, content, target, cache)
     return finished(target, todo)
 
 
@@ -51,35 +52,35 @@ def build_pxe(spec_path: Path, out: Path, cache: Cache) -> Tree:
     Raises BuilderError as :func:`build_iso`.
     """
     cluster = load(spec_path)
-    if cluster.base_iso:
-        raise BuilderError(
-            f"{cluster.name}: Ubuntu's installer (media.installer: subiquity) is not booted over the network",
-            hint="the direct installer is, and lays down the same node: take media.installer away",
-            code=Exit.SPEC,
-        )
+    live.require(cluster)
     with cache.locked():
-        todo, stack, content = gather(spec_path, cache)
-        kit = bootkit.make(todo, stack[0], cache)
-        with console.step(f"network-boot tree: {len(content.files)} payload files, {len(cluster.nodes)} nodes"):
-            return tree.write(todo, kit, content, out / cluster.name / "pxe")
+        todo = planned(spec_path, cache)
+        source = inputs.base_iso(todo, spec_path.parent, cache)
+        stack, content = gather(todo, spec_path, cache)
+        return write_tree(todo, source, stack, content, out / cluster.name / "pxe", cache)
 
 
-def gather(spec_path: Path, cache: Cache) -> tuple[Plan, list[Path], Payload]:
-    """All that goes on any medium: the plan, the layers, the payload."""
+def planned(spec_path: Path, cache: Cache) -> Plan:
+    """What is to be built, as far as it fits."""
     cluster = load(spec_path)
     for warning in warnings(cluster):
         console.warn(warning)
     pins = locked(cluster, spec_path, cache)
     for warning in preflight.require(str(spec_path), cluster, pins).warnings:
         console.warn(warning)
-    todo = plan.make(cluster, pins)
+    return plan.make(cluster, pins)
+
+
+def gather(todo: Plan, spec_path: Path, cache: Cache) -> tuple[list[Path], Payload]:
+    """All that goes on any medium: the layers, the payload."""
     folder = spec_path.parent
     packages = inputs.packages(todo, cache) | inputs.python(todo, folder, cache)
     models = inputs.models(todo, folder, cache)
     inputs.images(todo, folder, cache)
     stack = make_layers(todo, folder, packages, cache)
-    preflight.require(str(spec_path), cluster, pins, sum(layer.stat().st_size for layer in stack))
-    return todo, stack, payload.make(todo, {layer.name: layer for layer in stack}, models)
+    assert todo.lock is not None
+    preflight.require(str(spec_path), todo.cluster, todo.lock, sum(layer.stat().st_size for layer in stack))
+    return stack, payload.make(todo, {layer.name: layer for layer in stack}, models)
 
 
 def make_layers(todo: Plan, folder: Path, packages: Mapping[str, Path], cache: Cache) -> list[Path]:
@@ -101,20 +102,28 @@ def make_layers(todo: Plan, folder: Path, packages: Mapping[str, Path], cache: C
 
 
 def write_medium(
-    todo: Plan, folder: Path, stack: Sequence[Path], content: Payload, target: Path, cache: Cache
+    todo: Plan, source: Path | None, stack: Sequence[Path], content: Payload, target: Path, cache: Cache
 ) -> None:
-    """The medium of the installer that the spec chose; ``folder`` is the spec's."""
+    """The medium of the installer that the spec chose; ``source``: the ISO to remaster, if that is Ubuntu's."""
     title = f"ISO: {len(content.files)} payload files, {len(todo.cluster.nodes)} nodes"
-    base = lock.base_iso_of(todo.cluster)
-    if base is None:
+    if source is None:
         kit = bootkit.make(todo, stack[0], cache)
         with console.step(title):
             iso.write(todo, kit, content, target)
     else:
         assert todo.lock is not None and todo.lock.iso is not None
-        source = baseiso.obtain(base, todo.lock.iso, folder, cache)
         with console.step(f"{title}, on {todo.lock.iso.name}"):
-            livemedium.write(todo, source, stack, content, target)
+            livemedium.write(todo, source, stack, content, target, stick_size=todo.cluster.media.stick_size)
+
+
+def write_tree(
+    todo: Plan, source: Path | None, stack: Sequence[Path], content: Payload, target: Path, cache: Cache
+) -> Tree:
+    """The network-boot tree of the installer that the spec chose; ``source`` as of :func:`write_medium`."""
+    kit = bootkit.make(todo, stack[0], cache)
+    ubuntu = live.Ubuntu(source, stack) if source else None
+    with console.step(f"network-boot tree: {len(content.files)} payload files, {len(todo.cluster.nodes)} nodes"):
+        return tree.write(todo, kit, content, target, ubuntu)
 
 
 def locked(cluster: Cluster, spec_path: Path, cache: Cache, *, update: bool = False) -> Lock:

@@ -17,8 +17,23 @@ from builder.errors import BuilderError, Exit
 from builder.fetch import Item, fetch
 from builder.files import mismatch, sha256_of
 from builder.lock import LockedModel
+from builder.media import baseiso, livemedium
 from builder.mirror import Mirror
 from builder.plan import Layer, Plan
+
+
+def base_iso(todo: Plan, folder: Path, cache: Cache) -> Path | None:
+    """The ISO that the medium is made of, judged; None where there is none.
+
+    Raises BuilderError (MEDIUM) besides, if it cannot be remastered into nodes of the spec's release.
+    """
+    base = lock.base_iso_of(todo.cluster)
+    if base is None:
+        return None
+    assert todo.lock is not None and todo.lock.iso is not None
+    path = baseiso.obtain(base, todo.lock.iso, folder, cache)
+    livemedium.require(path, todo.target.number)
+    return path
 
 
 def packages(todo: Plan, cache: Cache) -> dict[str, Path]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
-from builder.console import human
+from builder import installed
 from builder.errors import BuilderError, Exit
+from builder.installed import Account, NodeRow, Partitions
 from builder.installer.model import InstallError
 from builder.installer.payload import parse_manifest
 from builder.media import grubmenu, liveiso
@@ -56,22 +55,13 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class NodeRow:
-    """A node that the medium installs; ``address`` from its seed, None if that is not there or says none."""
-
-    name: str
-    match: Mapping[str, Any]
-    disk: Mapping[str, Any]
-    address: str | None
-
-
-@dataclass(frozen=True)
 class Inspection:
     """What there is to say of a medium.
 
     ``does``: in a sentence, what happens when a machine is started from it and nobody touches a key. ``asks``:
     whether a person must answer something; None if that is not decided on the medium. ``problems``: what is
-    damaged or can never work. ``base_iso``: what it was remastered from, if it says.
+    damaged or can never work. ``base_iso``: what it was remastered from, if it says. ``after``: what a machine
+    does when it is installed. ``secrets``: what anyone can read who holds the medium, in words.
     """
 
     medium: str
@@ -83,11 +73,15 @@ class Inspection:
     cluster: str | None
     plan: str | None
     manifest: str | None
+    after: str | None
     base_iso: Blob | None
     kernels: tuple[Entry, ...]
     seeds: tuple[Seed, ...]
     documents: tuple[Document, ...]
     nodes: tuple[NodeRow, ...]
+    storage: Partitions | None
+    accounts: tuple[Account, ...]
+    secrets: tuple[str, ...]
     sources: tuple[Source, ...]
     layers: tuple[Blob, ...]
     models: tuple[Blob, ...]
@@ -162,11 +156,15 @@ def inspect(content: Content) -> Inspection:
         cluster=manifest.get("cluster"),
         plan=manifest.get("plan"),
         manifest=hashlib.sha256(content.texts[MANIFEST]).hexdigest() if ours else None,
+        after=manifest.get("after"),
         base_iso=Blob(**manifest["base_iso"]) if manifest.get("base_iso") else None,
         kernels=kernels,
         seeds=seeds,
         documents=documents,
-        nodes=nodes(ours) if ours else (),
+        nodes=installed.nodes(ours) if ours else (),
+        storage=installed.storage(ours) if ours else None,
+        accounts=installed.accounts(ours) if ours else (),
+        secrets=installed.secrets(ours) if ours else (),
         sources=sources,
         layers=(*_listed(manifest.get("layers", ()), listed), *_of_ubuntu(content, listed)),
         models=tuple(
@@ -183,34 +181,6 @@ def inspect(content: Content) -> Inspection:
             *(_damaged(content, ours, kernels) if ours else ()),
         ),
     )
-
-
-def nodes(payload: Payload) -> tuple[NodeRow, ...]:
-    """The nodes that a payload installs, in its order."""
-    return tuple(
-        NodeRow(node["name"], node["match"], node["disk"], address_of(payload, node["seed"]))
-        for node in payload.manifest["nodes"]
-    )
-
-
-def address_of(payload: Payload, seed: str) -> str | None:
-    """The first address in a seed's network-config (netplan), or ``dhcp``; None if that says neither."""
-    text = payload.files.get(f"{seed}/network-config")
-    try:
-        cards = _load(text)["ethernets"].values() if isinstance(text, bytes) else ()
-        for card in cards:
-            if card.get("addresses"):
-                return str(card["addresses"][0]).partition("/")[0]
-            if card.get("dhcp4") is True:
-                return "dhcp"
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return None
-    return None
-
-
-def _load(text: bytes) -> Any:
-    """There may be a thousand of them, and the loader in C is ten times faster."""
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _listed(paths: Iterable[str], listed: Mapping[str, Any]) -> Iterator[Blob]:
@@ -265,63 +235,3 @@ def _other(manifest: str | None) -> str:
 
 def _text(content: Content, name: str) -> str:
     return content.texts.get(name, b"").decode(errors="replace")
-
-
-def table(found: Inspection) -> str:
-    """The inspection for a person. Pure."""
-    lines = [
-        f"medium    {found.medium}: {human(found.size)}, label {found.volume or '(none)'}",
-        *([f"system    {found.system}"] if found.system else []),
-        f"does      {found.does}",
-        *([f"cluster   {found.cluster}: {len(found.nodes)} nodes"] if found.cluster else []),
-        *([f"plan      {found.plan}"] if found.plan else []),
-        *(f"from      {line}" for line in _blobs([found.base_iso] if found.base_iso else [])),
-        *_section("kernels", [f"{e.title}\n    {' '.join((e.kernel, *e.arguments))}" for e in found.kernels]),
-        *_section("seeds", [f"{seed.place}: {_HERE[seed.here]}" for seed in found.seeds]),
-        *_section("autoinstall", [f"{document.place}: {document.says}" for document in found.documents]),
-        *_section("nodes", [_node(node) for node in found.nodes], most=None),
-        *_section("sources", [f"{_mark(s.default)} {s.id:22} {s.path}" for s in found.sources]),
-        *_section("layers", _blobs(found.layers)),
-        *_section("models", _blobs(found.models), most=None),
-        *_section("packages", [f"{found.packages} of the base layer"] if found.packages else []),
-        *_section("problems", found.problems, most=None),
-    ]
-    # An ISO of anybody's may hold what a terminal would obey.
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in "\n".join(lines))
-
-
-_HERE = {True: "there", False: "not there", None: "not a place on the medium"}
-
-
-def _section(title: str, rows: Sequence[str], most: int | None = 12) -> list[str]:
-    if not rows:
-        return []
-    shown = [f"  {row}" for row in rows[:most]]
-    return [title, *shown, *([f"  … and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else [])]
-
-
-def _node(node: NodeRow) -> str:
-    match = " ".join(f"{key}={value}" for key, value in node.match.items())
-    return f"{node.name:16} {node.address or '-':16} {match}; {disk_words(node.disk)}"
-
-
-def disk_words(disk: Mapping[str, Any]) -> str:
-    """A disk rule of a manifest in words."""
-    words = ["the largest disk"] if disk.get("largest") else []
-    words += [f"the disk with {key} {disk[key]}" for key in ("serial", "wwn", "path") if disk.get(key)]
-    if disk.get("min_size"):
-        words.append(f"of {human(disk['min_size'])} or more")
-    return " ".join(words) + (", whatever is on it" if disk.get("overwrite") else "")
-
-
-def _mark(default: bool) -> str:
-    return "*" if default else " "
-
-
-def _blobs(blobs: Sequence[Blob]) -> list[str]:
-    width = max((len(blob.name) for blob in blobs), default=0)
-    sizes = [human(blob.size) if blob.size is not None else "not listed" for blob in blobs]
-    return [
-        f"{blob.name:{width}} {size:>10}  {(blob.sha256 or '')[:16]}".rstrip()
-        for blob, size in zip(blobs, sizes, strict=True)
-    ]

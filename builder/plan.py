@@ -92,6 +92,14 @@ class Plan:
         return nodefacts.serial(self.cluster)
 
     @property
+    def ours(self) -> dict[str, str]:
+        """What of the builder itself decides what is on the medium besides the layers, as digests."""
+        return {
+            "code": code_digest("autoinstall", "media", "installer", "layers"),
+            "templates": resource_digest("templates", "overlays/installer"),
+        }
+
+    @property
     def kernel_arguments(self) -> str:
         return nodefacts.consoles(self.cluster)
 
@@ -133,8 +141,7 @@ class Plan:
             "live": _digests(self.live),
             "base_iso": dataclasses.asdict(self.lock.iso) if self.lock and self.lock.iso else None,
             "media": {**self.cluster.media.model_dump(mode="json"), "volume": self.cluster.volume},
-            "code": code_digest("autoinstall", "media", "installer", "layers"),
-            "templates": resource_digest("templates", "overlays/installer"),
+            **self.ours,
         }
 
     def files(self, node: str) -> dict[str, bytes]:

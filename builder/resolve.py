@@ -28,17 +28,17 @@ from builder.lock import (
     target_of,
     url_item,
 )
-from builder.media import baseiso
+from builder.media import baseiso, livemedium
+from builder.media.baseiso import LockedIso
 from builder.spec.model import Cluster, Model
 
 
 def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
     """Resolve everything now. Needs the network (the archive's index, and models given by URL)."""
     target = target_of(cluster)
+    iso = _base_iso(cluster, spec.parent, cache)  # the cheapest to be wrong in
     resolution = apt.resolve(target, mirror_of(cluster), asks_of(cluster)["packages"])
     models, commits = models_of(cluster, spec.parent, cache)
-    base = base_iso_of(cluster)
-    iso = baseiso.resolve(base, spec.parent, cache) if base else None
     images = tuple(staging.pin(image, spec.parent, cache) for image in cluster.images)
     modules = gpu_sources.resolve_modules(cluster, target, mirror_of(cluster), resolution.packages)
     found = Lock(
@@ -52,6 +52,18 @@ def make(cluster: Cluster, spec: Path, cache: Cache) -> Lock:
         gpu=modules,
     )
     return _with_engine(found, cluster, spec.parent, cache)
+
+
+def _base_iso(cluster: Cluster, folder: Path, cache: Cache) -> LockedIso | None:
+    """The ISO to remaster; one that is here already is judged before it is pinned."""
+    base = base_iso_of(cluster)
+    if base is None:
+        return None
+    found = baseiso.resolve(base, folder, cache)
+    if base.release is None:
+        path = folder / base.path if base.path else cache.blob(found.sha256)
+        livemedium.require(path, target_of(cluster).number)
+    return found
 
 
 def _with_engine(found: Lock, cluster: Cluster, folder: Path, cache: Cache) -> Lock:

@@ -11,6 +11,7 @@ from pathlib import Path
 from builder.canonical import canonical
 from builder.netboot import tree
 from builder.netboot.configs import Dhcp, Site
+from builder.netboot.live import Live
 from builder.netboot.tree import Tree
 from builder.nodefacts import Console
 from builder.spec.model import Cluster
@@ -25,11 +26,11 @@ def site_of(
     http_port: int = 8480,
     control_port: int = 8481,
     owner: tuple[str, str] = ("root", "root"),
+    live: Live | None = None,
 ) -> Site:
     """A site whose tree would be ``top/pxe`` and whose state is in ``top/serve``."""
-    tree = Tree(
-        top / "pxe", cluster.name, "ab" * 32, "cd" * 32, "console=tty0 console=ttyS0,115200", Console(0, 115200)
-    )
+    arguments = "console=tty0 console=ttyS0,115200"
+    tree = Tree(top / "pxe", cluster.name, "ab" * 32, "cd" * 32, arguments, Console(0, 115200), live)
     return Site(
         cluster, tree, top / "serve", "enp5s0", IPv4Address(address), dhcp, http_port, control_port, owner
     )  # fmt: skip
@@ -44,7 +45,7 @@ def make_tree(folder: Path, cluster: str, payload: Mapping[str, bytes]) -> Tree:
     ]
     manifest = canonical({"files": entries})
     made = replace(made, manifest=hashlib.sha256(manifest).hexdigest())
-    files = {f"boot/{name}": name.encode() for name in (*tree.BOOT, "initramfs.img")}
+    files = {f"boot/{name}": name.encode() for name in (*tree.BOOT, *tree.KERNEL)}
     files |= {f"builder/{path}": data for path, data in payload.items()}
     files |= {"builder/manifest.json": manifest, "builder/manifest.sig": b"s" * 64}
     files |= {"tree.json": canonical({"format": tree.FORMAT, **tree._facts(made)})}

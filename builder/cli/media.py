@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from builder import against, build, console, inspect, lock
+from builder import against, build, console, inspect, inspect_table, lock
 from builder import plan as planning
 from builder.cache import Cache
 from builder.cli.root import AS_JSON, CLUSTER, OUT, main, with_cache
@@ -51,9 +51,14 @@ def pxe(cluster: Path, out: Path, as_json: bool, cache: Cache) -> None:
     """
     made = build.build_pxe(cluster, out, cache)
     if as_json:
-        click.echo(json.dumps({"path": str(made.folder), "plan": made.plan, "manifest": made.manifest}, indent=2))
+        data = {"path": str(made.folder), "plan": made.plan, "manifest": made.manifest}
+        click.echo(json.dumps(data | ({"memory": made.live.memory} if made.live else {}), indent=2))
         return
     click.echo(f"{made.folder}  (plan {made.plan[:16]}, manifest {made.manifest[:16]})")
+    if made.live:
+        click.echo(
+            f"memory  {console.human(made.live.memory)} for each machine: it holds the ISO while it installs"
+        )
     click.echo(f"next    sudo .venv/bin/builder serve {cluster}    serves it to the cluster's network")
 
 
@@ -84,7 +89,7 @@ def inspect_command(medium: Path, as_json: bool, cluster: Path | None) -> None:
         verdict = {"against": {"spec": str(cluster), "differences": differs}} if cluster else {}
         click.echo(json.dumps({**found.as_data(), **verdict}, indent=2))
     else:
-        click.echo(inspect.table(found))
+        click.echo(inspect_table.table(found))
         if cluster:
             click.echo(against.table(str(cluster), differs))
     if found.problems:

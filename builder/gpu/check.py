@@ -61,8 +61,13 @@ def gpu_warnings(cluster: Cluster) -> Iterator[str]:
         return
     if cluster.runtime == "docker" and cluster.gpu.repository is None:
         yield (
-            "gpu: containers will not have the GPUs: NVIDIA's container toolkit is in NVIDIA's archive only; "
-            "gpu.source: nvidia with gpu.repository brings it"
+            "gpu: containers will not have the GPUs: NVIDIA's container toolkit is in no archive of Debian or "
+            "Ubuntu; gpu.source: nvidia brings it, with a gpu.repository that has it"
+        )
+    elif cluster.runtime == "docker":
+        yield (
+            "gpu.repository: NVIDIA's own archive for Debian 13 had no nvidia-container-toolkit in summer 2026, "
+            "and without it `builder lock` stops; an archive of your own may have both"
         )
     if found.compiled and not cluster.gpu.secure_boot:
         yield (

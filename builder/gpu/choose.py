@@ -36,7 +36,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """What will be built. ``cuda``: what engines may bring ("12", "13"), or None."""
+    """What will be built. ``cuda``: what engines may bring, "12", "13" or None; ``components``: the archive's."""
 
     model: Model
     archive: Archive
@@ -45,6 +45,7 @@ class Choice:
     modules: Modules
     cuda: str | None
     packages: tuple[str, ...]
+    components: tuple[str, ...]
     compiled: bool
 
 
@@ -68,9 +69,12 @@ def choose(wish: Wish, table: Table) -> Choice | tuple[Finding, ...]:
         return wrong
     modules = branch.modules[flavour]
     compiled = modules.prebuilt is None or wish.compile
-    cuda = {"none": (), "runtime": archive.cuda.runtime, "toolkit": archive.cuda.toolkit} if archive.cuda else {}
-    packages = (*branch.packages, *(modules.packages), *cuda.get(wish.install, ()))
-    return Choice(model, archive, branch, flavour, modules, _extra(wish, model, branch, table), packages, compiled)
+    packages, components = branch.packages, archive.components
+    if archive.cuda and wish.install != "none":
+        packages += archive.cuda.runtime if wish.install == "runtime" else archive.cuda.toolkit
+        components += archive.cuda.components
+    extra = _extra(wish, model, branch, table)
+    return Choice(model, archive, branch, flavour, modules, extra, packages, components, compiled)
 
 
 def can_drive(model: Model, branch: Branch) -> bool:
@@ -82,8 +86,9 @@ def can_drive(model: Model, branch: Branch) -> bool:
 
 def _unknown_model(name: str, table: Table) -> Finding:
     like = name.lower().replace("_", "-").replace(" ", "-").removeprefix("nvidia-").removeprefix("geforce-")
-    near = difflib.get_close_matches(like, table.models, n=3, cutoff=0.5)
-    near += [key for key in table.models if key.startswith(like) and key not in near]
+    # First its own kin: "rtx-5060-ti" for one with 8 or 16 GB, "rtx-3060" for "rtx-3060-laptop".
+    near = [key for key in table.models if key.startswith(like) or like.startswith(f"{key}-")]
+    near += [key for key in difflib.get_close_matches(like, table.models, n=3, cutoff=0.5) if key not in near]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(table.models)}"
     return Finding((*WHERE, "model"), f"{name} is not in the table of GPUs", hint)
 
@@ -145,7 +150,10 @@ def _cuda_findings(wish: Wish, model: Model, branch: Branch, archive: Archive, t
             ]
             message = f"CUDA {wish.cuda} needs driver {least} or later, and {branch.name} is {branch.version}"
             options = [*(f"driver {name}" for name in newer), *([f"cuda {best}"] if best else [])]
-            yield Finding(where, message, f"take {' or '.join(options)}" if options else _elsewhere(model, table))
+            ways = [f"take {' or '.join(options)}"] if options else []
+            if not newer:
+                ways.append(_elsewhere(model, table, least))
+            yield Finding(where, message, "; ".join(ways))
         yield from _cuda_and_card(wish.cuda, model, where)
     if wish.install != "none":
         here = (*WHERE, "install")
@@ -213,12 +221,14 @@ def _at(archive: Archive) -> str:
     return f"{owner} for {archive.distribution} {archive.release}"
 
 
-def _elsewhere(model: Model, table: Table) -> str:
-    """Every other way to a driver for the card."""
+def _elsewhere(model: Model, table: Table, least: str = "0") -> str:
+    """Every way to a driver for the card, of that version or later."""
     ways = []
     for archive in table.archives:
-        names = [branch.name for branch in archive.branches.values() if can_drive(model, branch)]
+        drives = (branch for branch in archive.branches.values() if can_drive(model, branch))
+        names = [branch.name for branch in drives if version(branch.version) >= version(least)]
         if names:
             source = ", source nvidia" if archive.source == "nvidia" else ""
             ways.append(f"{archive.distribution} {archive.release}{source} (driver {', '.join(names)})")
-    return f"what works: {'; '.join(ways)}" if ways else "no archive in the table has a driver for it"
+    kind = f"driver {least} or later" if least != "0" else "driver"
+    return f"what works: {'; '.join(ways)}" if ways else f"no archive in the table has a {kind} for it"

@@ -44,7 +44,7 @@ def files(cluster: Cluster) -> tuple[render.File, ...]:
     made = [render.File(FACTS, 0o644, (json.dumps(facts(cluster), indent=1) + "\n").encode())]
     if signed_by(cluster) == "mok" and cluster.gpu.mok and cluster.gpu.mok.pem:
         made.append(render.File(CERTIFICATE, 0o644, cluster.gpu.mok.pem))
-    return (*render.overlay("gpu", {}), *made)
+    return (*render.overlay("gpu", {"distribution": cluster.distribution.name}), *made)
 
 
 def inputs(cluster: Cluster) -> dict[str, Any] | None:

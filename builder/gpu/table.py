@@ -35,11 +35,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Modules:
-    """Where a flavour's kernel modules come from: ``prebuilt`` packages, or the ``source`` that is compiled."""
+    """Where a flavour's kernel modules come from: ``prebuilt`` packages, or the ``source`` that is compiled.
+
+    ``tools``: packages that compiling it needs besides those that every source does.
+    """
 
     prebuilt: str | None
     source: str | None
-    packages: tuple[str, ...]
+    tools: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,12 @@ class Branch:
 
 @dataclass(frozen=True)
 class CudaPackages:
-    """The CUDA that an archive has: one version, by ``runtime`` or ``toolkit`` packages."""
+    """The CUDA that an archive has: one version, by ``runtime`` or ``toolkit`` packages, in ``components`` of it
+    that the driver does not need.
+    """
 
     version: str
+    components: tuple[str, ...]
     runtime: tuple[str, ...]
     toolkit: tuple[str, ...]
 
@@ -140,13 +146,18 @@ def _archive(one: Mapping[str, Any]) -> Archive:
         source=one["source"],
         components=tuple(one["components"]),
         branches={name: _branch(name, branch) for name, branch in one["branches"].items()},
-        cuda=CudaPackages(cuda["version"], tuple(cuda["runtime"]), tuple(cuda["toolkit"])) if cuda else None,
+        cuda=_cuda(cuda) if cuda else None,
     )
+
+
+def _cuda(one: Mapping[str, Any]) -> CudaPackages:
+    components = tuple(one.get("components", ()))
+    return CudaPackages(one["version"], components, tuple(one["runtime"]), tuple(one["toolkit"]))
 
 
 def _branch(name: str, one: Mapping[str, Any]) -> Branch:
     modules = {
-        flavour: Modules(brings.get("prebuilt"), brings.get("source"), tuple(brings.get("packages", ())))
+        flavour: Modules(brings.get("prebuilt"), brings.get("source"), tuple(brings.get("tools", ())))
         for flavour, brings in one["modules"].items()
     }
     return Branch(name, one["version"], modules, tuple(one["packages"]))

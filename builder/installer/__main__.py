@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from . import choose, commands, disk, facts, failure, keep, layout, net, payload, shell, system
+from . import carried, choose, commands, disk, facts, failure, keep, layout, net, payload, shell, system
+from .carried import ESP
 from .console import Console, active_ttys
 from .listener import Nobody
 from .model import Disk, File, InstallError, Manifest, Node
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from .source import Source
 
 TARGET = Path("/run/builder/target")
-ESP = Path("/run/builder/esp")
 STAGING = TARGET / ".builder-layers"
 
 
@@ -40,7 +40,7 @@ class Install:
         manifest = found.manifest
         node = choose.node(self.console, manifest)
         target = choose.disk(self.console, found, node)
-        if self.is_carried_out(target):
+        if carried.out(self.console, self.listener, target):
             return self.say_installed(node, manifest, "was complete before, and is not made twice")
         plan, kept = self.lay_out(manifest, target)
         files = payload.used_by(manifest, node)
@@ -77,22 +77,6 @@ class Install:
         on = ", ".join(sorted(found.devices)) or source.where
         self.console.step("payload", f"{found.manifest.cluster}, plan {found.manifest.plan[:12]}, on {on}")
         return source, found
-
-    def is_carried_out(self, target: Disk) -> bool:
-        """Whether the very order that started this boot was carried out, and the server has not heard of it."""
-        esp = next((child.path for child in target.children if child.partlabel == "builder-esp"), "")
-        if not self.listener.order or not esp:
-            return False
-        try:
-            argv = ["mount", "-t", "vfat", "-o", "ro", esp, str(ESP)]
-            ESP.mkdir(parents=True, exist_ok=True)
-            commands.run(argv, step=f"looking at {esp}", log=self.console.log)
-        except InstallError:
-            return False  # what cannot be mounted holds no complete install
-        try:
-            return system.carried_out(ESP, self.listener.order)
-        finally:
-            disk.unmount(ESP, self.console.log)
 
     def lay_out(self, manifest: Manifest, target: Disk) -> tuple[layout.Layout, str]:
         """The partitions, and the device of the models partition that stays, if one may."""

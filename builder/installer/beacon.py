@@ -87,6 +87,10 @@ class Beacon(Nobody):
                 f"the server takes back its order to install: {answer.get('why', 'no reason given')}"
             )
 
+    def hand_over(self, phase: str, line: str) -> None:
+        self.stop()
+        self._ask({"phase": phase, "line": line[:LINE]}, 3 * TIMEOUT)
+
     def installed(self, node: str, line: str) -> bool:
         """Whether the server knows by now that the install is complete."""
         self.stop()

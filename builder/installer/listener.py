@@ -26,6 +26,9 @@ class Nobody:
     def ask_to_write(self, node: str, disk: str) -> None:
         """Raises InstallError if the disk may not be written any more."""
 
+    def hand_over(self, phase: str, line: str) -> None:
+        """Somebody else goes on now, of whom nothing is heard until the next program of ours."""
+
     def installed(self, node: str, line: str) -> bool:
         """Whether who ordered the install knows by now that it is complete."""
         return True

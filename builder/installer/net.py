@@ -52,10 +52,11 @@ def listener(console: Console) -> Nobody:
 def find(console: Console) -> tuple[Web, payload.Payload]:
     """The payload of the server.
 
-    Raises InstallError if its manifest is not signed, or not the one that was meant.
+    Raises InstallError if its manifest is not signed, or not the one that was meant, or the memory is too little.
     """
     from . import signature, web
 
+    web.require_memory()
     source = web.Web(address(), console.log)
     digest = payload.argued_digest()
     data = source.manifest()

@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from . import choose, commands, facts, failure, payload
+from . import carried, choose, commands, facts, failure, live, net, payload
 from .console import Console, active_ttys
+from .listener import Nobody
 from .model import Disk, InstallError, Manifest, Node
 
 TYPE_CHECKING = False
@@ -37,11 +38,13 @@ DISK, ESP = "disk", "esp"  # ids of storage actions
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 
 
-def pick(console: Console, name: str) -> tuple[Manifest, Node]:
+def pick(console: Console, name: str, listener: Nobody | None = None) -> tuple[Manifest, Node] | None:
     """Decide, and write the document; ``name`` is the node that a person named, or empty.
 
-    Raises InstallError at the first thing that is wrong.
+    None if there is nothing to do: the order that started this boot was carried out before. Raises InstallError at
+    the first thing that is wrong.
     """
+    listener = listener or Nobody()
     console.step("payload", "looking at the medium")
     found = payload.load(PAYLOAD, payload.argued_digest())
     manifest = found.manifest
@@ -50,10 +53,14 @@ def pick(console: Console, name: str) -> tuple[Manifest, Node]:
     node = choose.node_named(console, manifest, name) if name else choose.node(console, manifest)
     deactivate_volume_groups(console)
     target = choose.disk(console, found, node)
+    if carried.out(console, listener, target):
+        listener.installed(node.name, f"{node.name} was complete before, and is not made twice")
+        return None
     files = payload.used_by(manifest, node)
     console.step("verify", f"{len(files)} files")
-    payload.verify(found.root, files, console.progress)
+    live.source(console, found).prove(manifest, files, console.progress)
     choose.disk_again(console, found, node, target)
+    listener.ask_to_write(node.name, target.path)
     console.step("document", f"{node.autoinstall} for {target.path}")
     write_document(read_document(found.root, node), target)
     remember(node, target)
@@ -148,12 +155,21 @@ def main() -> int:
     os.umask(0o022)
     console = Console(active_ttys())
     console.step("start", "picking this machine's node")
+    listener = Nobody()
     try:
-        manifest, node = pick(console, facts.kernel_argument("builder.node"))
+        listener = net.listener(console)
+        picked = pick(console, facts.kernel_argument("builder.node"), listener)
     except Exception as error:
         failure.say(console, error)
+        listener.failed(console.phase, failure.reason(error), "")
+        live.told()
         console.say(failure.machine(console))
         return 1
+    if picked is None:
+        live.leave(console)
+        return 1
+    manifest, node = picked
+    listener.hand_over("ubuntu", f"Ubuntu's installer makes {node.name}")
     console.say(f"builder-picked {node.name} {manifest.plan}")
     return 0
 

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import commands, disk, facts, failure, payload, pick, system
+from . import commands, disk, facts, failure, live, net, payload, pick, system
 from .console import Console, active_ttys
+from .listener import Nobody
 from .model import InstallError, Manifest, Node
-from .source import Medium
 
 # What subiquity and curtin leave beside the layers' files, as globs below the node's root, and what the layers
 # bring for them alone. A node of ours has its seed instead, takes its network from there, and has cloud-init look
@@ -62,11 +62,14 @@ class Picked:
     sector: int
 
 
-def place(console: Console, target: Path) -> tuple[Manifest, Node]:
-    """Finish the node below ``target``, the marker last. Raises InstallError at the first thing that is wrong."""
+def place(console: Console, target: Path, order: str = "") -> tuple[Manifest, Node]:
+    """Finish the node below ``target``, the marker last; ``order``: what asked for it over the network.
+
+    Raises InstallError at the first thing that is wrong.
+    """
     picked = read_picked()
     found = payload.load(pick.PAYLOAD, payload.argued_digest())
-    manifest, source = found.manifest, Medium(found.root)
+    manifest, source = found.manifest, live.source(console, found)
     node = next((node for node in manifest.nodes if node.name == picked.node), None)
     if node is None:
         raise InstallError(f"the picker chose {picked.node}, which is no node of this medium")
@@ -83,7 +86,7 @@ def place(console: Console, target: Path) -> tuple[Manifest, Node]:
     system.keep_log(target, console.log_path)
     # A power cut before this leaves no marker, and one after it finds all that was written.
     os.sync()
-    system.marker(target / "boot/efi", manifest.plan)
+    system.marker(target / "boot/efi", manifest.plan, order)
     os.sync()
     return manifest, node
 
@@ -171,11 +174,17 @@ def main() -> int:
     console = Console(active_ttys())
     target = Path(os.environ.get("TARGET_MOUNT_POINT") or "/target")
     console.step("place", f"making {target} a node of the cluster")
+    listener = Nobody()
     try:
-        manifest, node = place(console, target)
+        listener = net.listener(console)
+        manifest, node = place(console, target, listener.order)
     except Exception as error:
         failure.say(console, error, touched=touched(target))
+        listener.failed(console.phase, failure.reason(error), touched(target))
+        live.told()
         return 1
+    if not listener.installed(node.name, f"{node.name} is installed"):
+        console.step("place", "the server that ordered this does not answer; it hears of it at the next boot")
     console.say(f"builder-installed {node.name} {manifest.plan}")
     return 0
 

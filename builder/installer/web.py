@@ -30,6 +30,8 @@ LONGEST = 30.0  # seconds between two tries
 RESERVE = 512 << 20  # bytes that the rest of the install may want; layers are held in what is beyond
 HELD = Path("/run/builder/held")
 SMALL = 8 << 20  # bytes that a manifest may have
+LEAST = 900 << 20  # bytes of memory: what the kernel leaves of 1 GiB (944 MiB in a virtual machine), and less
+MEMINFO = Path("/proc/meminfo")
 _AGAIN = (408, 425, 429)  # of the answers 4xx, those that another try may mend
 
 
@@ -242,10 +244,24 @@ def back_off(tries: int) -> float:
     return min(LONGEST, 0.5 * float(2 ** min(tries, 10))) * random.uniform(0.5, 1.0)
 
 
-def memory_available(path: Path = Path("/proc/meminfo")) -> int:
+def memory_available(path: Path = MEMINFO) -> int:
     """Bytes of memory that programs could still get."""
+    return _memory("MemAvailable:", path)
+
+
+def require_memory(path: Path = MEMINFO) -> None:
+    """Raises InstallError with both numbers if the machine has less memory than is promised to be enough."""
+    have = _memory("MemTotal:", path)
+    if have < LEAST:
+        raise InstallError(
+            f"this machine has {human(have)} of memory, and an install over the network needs 1 GiB"
+        )
+
+
+def _memory(name: str, path: Path) -> int:
+    """In bytes, 0 if the kernel does not say."""
     for line in path.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
     return 0
 

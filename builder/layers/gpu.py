@@ -74,6 +74,8 @@ def _compile(plan: Plan, kernels: tuple[str, ...], folder: Path, packages: Mappi
     source = modules.source_in(root)
     modules.patch(root, source, {folder / patch.path: patch.sha256 for patch in wanted.patches})
     key = modules.Key(folder / wanted.mok.key, folder / wanted.mok.certificate) if wanted.mok else None
+    if key is not None:
+        modules.require_pair(root, key)
     for kernel in kernels:
         built = work / "built" / kernel
         modules.build(root, source, kernel, built, works(wanted))

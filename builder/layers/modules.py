@@ -95,6 +95,7 @@ def build(root: Path, source: Source, kernel: str, target: Path, works: str) -> 
     shutil.copytree(root / "usr/src" / source.name, tree, symlinks=True)
     argv = [
         *("env", "KBUILD_BUILD_TIMESTAMP=@0", "KBUILD_BUILD_USER=builder", "KBUILD_BUILD_HOST=builder"),
+        *("NV_BUILD_USER=builder", "NV_BUILD_HOST=builder", "DATE=date -ud@0"),  # NVIDIA's own; for equal bytes
         *("make", "-C", "/mnt/source", f"-j{os.cpu_count() or 1}", "modules"),
         *(f"KERNEL_UNAME={kernel}", f"NV_KERNEL_MODULES={' '.join(MODULES)}"),
     ]
@@ -105,10 +106,24 @@ def build(root: Path, source: Source, kernel: str, target: Path, works: str) -> 
         raise failure(source, kernel, done.stdout, works)
     target.mkdir(parents=True)
     for name in MODULES:
-        shutil.copy(tree / f"{name}.ko", target / f"{name}.ko")
+        shutil.copy(_made(tree, name), target / f"{name}.ko")
         argv = ["strip", "--strip-debug", f"/mnt/modules/{name}.ko"]
         _inside(root, argv, {"modules": target}, step=f"stripping {name}")
     shutil.rmtree(tree)
+
+
+def _made(tree: Path, name: str) -> Path:
+    """The compiled module: at the top where a distribution packaged the source, below in NVIDIA's own packages.
+
+    Raises BuilderError if the source made none, or several.
+    """
+    found = sorted(tree.rglob(f"{name}.ko"))
+    if len(found) != 1:
+        raise BuilderError(
+            f"the source compiled without an error, and made {len(found)} modules {name}.ko",
+            hint="the driver's packages are laid out in a way that this builder does not know",
+        )
+    return found[0]
 
 
 def failure(source: Source, kernel: str, log: str, works: str) -> BuilderError:
@@ -123,9 +138,29 @@ def failure(source: Source, kernel: str, log: str, works: str) -> BuilderError:
     )
 
 
+def require_pair(root: Path, key: Key) -> None:
+    """Raises BuilderError (SPEC) unless key and certificate belong together: what they sign would never load."""
+    halves = []
+    for path, reads in ((key.private, ["pkey", "-pubout"]), (key.certificate, ["x509", "-noout", "-pubkey"])):
+        argv = ["openssl", *reads, "-in", f"/mnt/given/{path.name}"]
+        done = _inside(root, argv, {"given": path.parent}, step=f"reading {path.name}", check=False)
+        if done.returncode != 0:
+            why = (done.stderr or done.stdout).strip().partition("\n")[0]
+            raise BuilderError(f"{path}, which gpu.mok names, cannot be read: {why}", code=Exit.SPEC)
+        halves.append(done.stdout)
+    if halves[0] != halves[1]:
+        raise BuilderError(
+            f"{key.certificate} is not the certificate of {key.private}: no node would take what it signs",
+            hint="mend gpu.mok in the spec; docs/gpu.md says how both are made",
+            code=Exit.SPEC,
+        )
+
+
 def sign(root: Path, kernel: str, modules: Path, key: Key) -> None:
-    """Sign every module for Secure Boot, by the kernel's own program. Raises BuilderError if the key is no key."""
-    (program,) = (root / "usr/lib").glob("linux-kbuild-*/scripts/sign-file")
+    """Sign every module for Secure Boot, by a program of the kernel's. Raises BuilderError if it does not."""
+    # Debian has it once for each version of the kernel, Ubuntu with the headers of each kernel.
+    places = ("usr/lib/linux-kbuild-*/scripts/sign-file", "usr/src/linux-headers-*/scripts/sign-file")
+    program = sorted(path for place in places for path in root.glob(place))[-1]
     for path in sorted(modules.glob("*.ko")):
         run_key = {"key": key.private.parent, "certificate": key.certificate.parent, "modules": modules}
         argv = [

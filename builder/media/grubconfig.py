@@ -57,11 +57,12 @@ class Entry:
     flavour: str
 
 
-def arguments(manifest_sha256: str, consoles: str) -> tuple[str, ...]:
-    """What a kernel needs to install unattended; ``consoles`` as ``Plan.kernel_arguments`` has them."""
+def arguments(manifest_sha256: str, consoles: str, seed: str = f"{LIVE}/") -> tuple[str, ...]:
+    """What a kernel needs to install unattended; ``consoles`` as ``Plan.kernel_arguments`` has them; ``seed``:
+    where the live system's NoCloud seed is, with the slash at its end."""
     return (
         "autoinstall",
-        f"ds=nocloud;s={LIVE}/",
+        f"ds=nocloud;s={seed}",
         f"builder.manifest={manifest_sha256}",
         # Else curtin names no partition, and our guard would not know its own disk again (autoinstall/storage.py).
         "subiquity-storage-version=2",

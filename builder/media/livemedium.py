@@ -19,14 +19,25 @@ from builder.run import run
 _FILE = re.compile(r"^-\S+ \d+/\d+ +(\d+) ", re.MULTILINE)
 
 
-def write(plan: Plan, source_iso: Path, stack: Sequence[Path], payload: Payload, target: Path) -> None:
-    """Write the remastered ISO to ``target``, complete or not at all. ``stack``: the layers, lowest first.
+def require(source_iso: Path, release: str) -> None:
+    """Refuse an ISO that is not the live-server of ``release`` (``24.04``), or cannot be remastered: a second's
+    work, before hours of others.
 
-    Raises BuilderError (MEDIUM) if the ISO is not the live-server of the spec's release, or as
-    :func:`builder.media.remaster.write`.
+    Raises BuilderError (MEDIUM).
+    """
+    liveiso.require_release(liveiso.read(source_iso), release)
+    remaster.judge(source_iso, Menu("", "", (), 0, None, ()), Source("", 0, "", ""))
+
+
+def write(
+    plan: Plan, source_iso: Path, stack: Sequence[Path], payload: Payload, target: Path, *, stick_size: int | None
+) -> None:
+    """Write the remastered ISO to ``target``, complete or not at all. ``stack``: the layers, lowest first;
+    ``stick_size``: bytes that the ISO may have.
+
+    Raises BuilderError (MEDIUM) as :func:`builder.media.remaster.write`.
     """
     assert plan.id is not None
-    liveiso.require_release(liveiso.read(source_iso), plan.target.number)
     remaster.write(
         source_iso=source_iso,
         target=target,
@@ -37,7 +48,7 @@ def write(plan: Plan, source_iso: Path, stack: Sequence[Path], payload: Payload,
         autoinstall=plan.bootstrap,
         menu=menu(plan, payload.sha256),
         source=source(plan, sum(unpacked_size(layer) for layer in stack)),
-        stick_size=plan.cluster.media.stick_size,
+        stick_size=stick_size,
     )
 
 

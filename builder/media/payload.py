@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from builder import nodefacts
-from builder.canonical import canonical
+from builder.canonical import canonical, digest
 from builder.files import sha256_of
-from builder.plan import Plan, document_path
+from builder.plan import Layer, Plan, document_path
 
 FORMAT = 1
 FOLDER = "/builder"  # of the payload on a medium
+_FILES = ("overlay", "files")  # what a layer's inputs call its rendered files, as their fingerprints
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,21 @@ def manifest(plan: Plan, files: list[dict[str, Any]]) -> dict[str, Any]:
         ],
         "storage": nodefacts.storage(plan.cluster, plan.models),
         "after": plan.cluster.media.after,
+        # Only for who asks why a medium is not what would be built now (against.py).
+        "media": plan.cluster.media.model_dump(mode="json", exclude={"after", "base_iso", "volume"}),
+        "made_of": {**{layer.name: _parts(layer) for layer in plan.layers}, "medium": plan.ours},
         **({"base_iso": dataclasses.asdict(plan.lock.iso)} if plan.lock.iso else {}),
         "packages": [
             {"name": p.name, "version": p.version, "architecture": p.architecture} for p in plan.lock.packages
         ],
     }
+
+
+def _parts(layer: Layer) -> dict[str, str]:
+    """What a layer is made of, by name, its rendered files one by one, each as the beginning of a digest."""
+    parts = {name: value for name, value in layer.inputs.items() if name not in _FILES}
+    files = {file[0]: file for name in _FILES for file in layer.inputs.get(name, ())}
+    return {name: digest(value)[:16] for name, value in {**parts, **files}.items()}
 
 
 def _entry(path: str, file: Path | bytes, known: Mapping[str, str]) -> dict[str, Any]:

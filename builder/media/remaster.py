@@ -19,6 +19,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from builder import render
@@ -41,6 +42,35 @@ _NEEDED = ("/.disk/info", GRUB_CFG, CATALOG, "/casper/vmlinuz", "/casper/initrd"
 
 Files = Mapping[str, Path | bytes]
 Listing = Mapping[str, Place]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A source that can be remastered. ``changed``: Ubuntu's own files as they will be, path → content;
+    ``by_hand``: the document of who installs Ubuntu without us."""
+
+    files: Listing
+    equipment: BootReport
+    changed: Mapping[str, bytes]
+    by_hand: bytes
+
+
+def judge(source_iso: Path, menu: Menu, source: Source) -> Judged:
+    """Read a source, and refuse what cannot be remastered; a second's work.
+
+    Raises BuilderError (MEDIUM) if it is no live-server ISO, or was remastered before.
+    """
+    isoimage.file_system(source_iso)  # the plainest question first: is it an ISO at all?
+    files, equipment = isoimage.listing(source_iso), bootreport.of(source_iso)
+    require_live_server(source_iso.name, files, equipment)
+    texts = {
+        path: isoimage.content(source_iso, files[path]).decode(errors="replace")
+        for path in (GRUB_CFG, LOOPBACK_CFG, CATALOG, MD5SUMS)
+        if path in files
+    }
+    changed = changes(texts, menu, source)
+    require_untouched(source_iso.name, files, {AUTOINSTALL: b""})
+    return Judged(files, equipment, changed, by_hand(catalog.default(texts[CATALOG])))
 
 
 def write(
@@ -66,14 +96,9 @@ def write(
     not fit the stick or would not boot as the source does.
     """
     assert f"builder.manifest={payload.sha256}" in menu.arguments
-    isoimage.file_system(source_iso)  # the plainest question first: is it an ISO at all?
-    before, equipment = isoimage.listing(source_iso), bootreport.of(source_iso)
-    require_live_server(source_iso.name, before, equipment)
-    texts = {path: isoimage.content(source_iso, before[path]) for path in _texts(before)}
-    changed = changes({path: text.decode(errors="replace") for path, text in texts.items()}, menu, source)
-    new = additions(
-        payload, live_files, autoinstall, by_hand(catalog.default(texts[CATALOG].decode(errors="replace")))
-    )
+    judged = judge(source_iso, menu, source)
+    before, equipment, changed = judged.files, judged.equipment, judged.changed
+    new = additions(payload, live_files, autoinstall, judged.by_hand)
     require_untouched(source_iso.name, before, new)
     assert equipment.esp is not None
     again = equipment.esp.size * bootreport.SECTOR  # the ESP follows our files; where it was stays as it is
@@ -114,7 +139,7 @@ def require_untouched(name: str, files: Listing, new: Files) -> None:
     """
     if clash := sorted(set(files) & set(new)):
         raise BuilderError(
-            f"{name} has {len(clash)} files where ours go, the first is {clash[0]}",
+            f"{name} has files of its own where ours go, {len(clash)} in all, the first is {clash[0]}",
             hint="this ISO was remastered before; media.base_iso takes Ubuntu's own",
             code=Exit.MEDIUM,
         )
@@ -197,18 +222,10 @@ def _may_follow(files: Listing, equipment: BootReport) -> list[Extent]:
     return [extent for path, place in files.items() if path not in images for extent in place.extents]
 
 
-def _texts(files: Listing) -> list[str]:
-    return [path for path in (GRUB_CFG, LOOPBACK_CFG, CATALOG, MD5SUMS) if path in files]
-
-
 def _sizes(files: Files) -> dict[Path | str, int]:
     """Bytes by what is stored: a file that is mapped twice counts once."""
-    sizes: dict[Path | str, int] = {}
-    for path, file in files.items():
-        sizes[path if isinstance(file, bytes) else file] = (
-            len(file) if isinstance(file, bytes) else file.stat().st_size
-        )
-    return sizes
+    sizes: dict[Path | str, int] = {path: len(file) for path, file in files.items() if isinstance(file, bytes)}
+    return sizes | {file: file.stat().st_size for file in files.values() if isinstance(file, Path)}
 
 
 def _staged(files: Files, work: Path) -> dict[str, Path]:

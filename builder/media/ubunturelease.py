@@ -144,10 +144,10 @@ def listing(folder: str, trust: Trust) -> str | None:
 
     Raises BuilderError (FETCH): out of reach, or the signature is missing or not of that key.
     """
-    sums = get_bytes(f"{folder}/{SUMS}")
+    sums = _get(f"{folder}/{SUMS}")
     if sums is None:
         return None
-    signature = get_bytes(f"{folder}/{SUMS}.gpg")
+    signature = _get(f"{folder}/{SUMS}.gpg")
     if signature is None:
         raise BuilderError(f"{folder}/{SUMS} is not signed: there is no {SUMS}.gpg", hint=_HINT, code=Exit.FETCH)
     with tempfile.TemporaryDirectory(prefix="builder-signature-") as name:
@@ -159,6 +159,14 @@ def listing(folder: str, trust: Trust) -> str | None:
         said = "\n".join(f"  | {line}" for line in done.stderr.strip().splitlines()[-5:])
         raise BuilderError(f"{folder}/{SUMS} is not what Ubuntu signed\n{said}", hint=_HINT, code=Exit.FETCH)
     return sums.decode(errors="replace")
+
+
+def _get(url: str) -> bytes | None:
+    try:
+        return get_bytes(url)
+    except BuilderError as error:
+        hint = f"try again later; {CURRENT} names a mirror, and media.base_iso.path an ISO that is here already"
+        raise BuilderError(error.message, hint=hint, code=error.code) from error
 
 
 def gpgv_argv(trust: Trust, work: Path) -> list[str | Path]:

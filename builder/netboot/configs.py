@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from builder import render
 from builder.errors import BuilderError, Exit
+from builder.media import grubconfig
 from builder.netboot.tree import Tree
 from builder.spec.model import Cluster
 
@@ -126,22 +127,29 @@ def mac(text: str) -> str:
     return found if _MAC.fullmatch(found) else ""
 
 
-def kernel_arguments(site: Site, order: str, card: str) -> str:
+def kernel_arguments(site: Site, order: str, card: str) -> tuple[str, ...]:
     """What the installer's kernel is told; ``card`` is the MAC that the machine booted from."""
-    words: Iterable[str] = (
-        *("boot=builder", "builder.mode=install", "ip=dhcp", f"BOOTIF=01-{card.replace(':', '-')}"),
-        f"builder.payload={site.web}/builder",
-        f"builder.manifest={site.tree.manifest}",
-        f"builder.server={site.control}",
-        f"builder.order={order}",
-        site.tree.arguments,
+    tree = site.tree
+    network = ("ip=dhcp", f"BOOTIF=01-{card.replace(':', '-')}")
+    payload = f"builder.payload={site.web}/builder"
+    ours = (f"builder.server={site.control}", f"builder.order={order}")
+    if tree.live is None:
+        words = ("boot=builder", "builder.mode=install", *network, payload, f"builder.manifest={tree.manifest}")
+        return (*words, *ours, *tree.arguments.split())
+    return (
+        *network,
+        f"iso-url={site.web}/{tree.live.iso}",
+        *grubconfig.arguments(tree.manifest, tree.arguments, seed=f"{site.control}/v1/seed/{order}/"),
+        payload,
+        *ours,
+        f"builder.memory={-(-tree.live.memory >> 20)}",
+        "panic=60",  # casper opens a shell if the ISO does not come; so it starts again, and asks again
     )
-    return " ".join(words)
 
 
 def install_script(site: Site, loader: Loader, node: str, order: str, card: str) -> str:
     """What a boot loader does for a node that is to be installed."""
-    arguments = kernel_arguments(site, order, card)
+    words = kernel_arguments(site, order, card)
     if loader == "ipxe":
         return "\n".join(
             (
@@ -149,7 +157,7 @@ def install_script(site: Site, loader: Loader, node: str, order: str, card: str)
                 f"echo Installing {node} of {site.cluster.name}",
                 "set try:int32 0",
                 ":again",
-                f"kernel {site.web}/vmlinuz {arguments} initrd=initramfs.img || goto wait",
+                f"kernel {site.web}/vmlinuz {' '.join(words)} initrd=initramfs.img || goto wait",
                 f"initrd --name initramfs.img {site.web}/initramfs.img || goto wait",
                 "boot || goto wait",
                 ":wait",
@@ -166,7 +174,7 @@ def install_script(site: Site, loader: Loader, node: str, order: str, card: str)
     return "\n".join(
         (
             f'echo "Installing {node} of {site.cluster.name}"',
-            f"linux {place}/vmlinuz {arguments}",
+            f"linux {place}/vmlinuz {' '.join(map(grubconfig.escaped, words))}",
             f"initrd {place}/initramfs.img",
             "boot",
             "",

@@ -3,10 +3,13 @@
     GET  /                    the page
     GET  /v1/state            how far every node is
     GET  /v1/boot/LOADER      what a machine boots; LOADER is ipxe or grub, ?mac=&uuid=&serial= say which machine
+    GET  /v1/seed/ORDER/NAME  the NoCloud seed of Ubuntu's live system, while the order is in force
+    GET  /v1/memory           ?order=&have=&need= in MiB: the same system's initramfs says whether it fits
     POST /v1/report           an installer says how far it is; its order is its right to say so
     POST /v1/order            {"nodes": [NAME, …]}: install these at their next boot     (token)
     POST /v1/take-back        {"nodes": [NAME, …]}: boot their disks                     (token)
 
+GET /v1/memory changes what is shown, as GET /v1/boot does: a boot loader asks, and a wget that may know no POST.
 It binds the cluster's address and no other. All that comes in is untrusted: sizes are bounded, and what is shown
 was cut and made printable before (:mod:`builder.netboot.orders`).
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -31,9 +35,12 @@ from builder.installer.model import Machine, Match, Nic
 from builder.netboot import configs, orders, view
 from builder.netboot.configs import Loader, Site
 from builder.netboot.store import Store
+from builder.netboot.tree import SEED
 
 BODY = 16 << 10  # bytes of a request that are read
 TIMEOUT = 20  # seconds that a connection may be silent
+_SEED = re.compile(r"/v1/seed/([0-9a-f]{16,64})/([a-z-]{1,20})")
+_MEMORY = re.compile(r"order=([0-9a-f]{16,64})&have=([0-9]{1,9})&need=([0-9]{1,9})")
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 PAGE: Mapping[str, tuple[str, str]] = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -72,6 +79,22 @@ class Control:
             return configs.local_script(loader, f"{name} is not to be installed")
         self.say(f"{name} ({card}) asks what to boot: the installer")
         return configs.install_script(self.site, loader, name, word, card)
+
+    def seed(self, order: str, name: str) -> bytes | None:
+        """A file of the live system's seed; None where there is none, or if the order is not in force."""
+        state, tree = self.store.state, self.site.tree
+        node = state.node_of(order)
+        if node is None or state.nodes[node].order != order or tree.live is None or name not in SEED:
+            return None
+        return (tree.seed / name).read_bytes()
+
+    def memory(self, order: str, have: int, need: int) -> orders.Answer:
+        """What the initramfs of Ubuntu's live system says, before it fetches the ISO; in MiB."""
+        said = f"{have} MiB of memory, and {need} MiB are needed"
+        news: dict[str, Any] = {"order": order, "phase": "iso", "line": f"fetches the ISO: {said}"}
+        if have < need:
+            news |= {"phase": "failed", "failed": "memory", "line": f"too little to hold Ubuntu's ISO: {said}"}
+        return self.report(news)
 
     def report(self, news: Mapping[str, Any]) -> orders.Answer:
         """What an installer says."""
@@ -153,6 +176,17 @@ class _Handler(BaseHTTPRequestHandler):
                 loader: Loader = "ipxe" if url.path.endswith("ipxe") else "grub"
                 script = self.control.boot(loader, query, self.client_address[0])
                 self._send(HTTPStatus.OK, script.encode(), "text/plain; charset=utf-8")
+            elif found := _SEED.fullmatch(url.path):
+                seed = self.control.seed(*found.groups())
+                if seed is None:
+                    raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no seed for this machine now")
+                self._send(HTTPStatus.OK, seed, "text/plain; charset=utf-8")
+            elif url.path == "/v1/memory":
+                told = _MEMORY.fullmatch(url.query)
+                if told is None:
+                    raise _RefusedError(HTTPStatus.BAD_REQUEST, "this wants ?order=WORD&have=MIB&need=MIB")
+                answer = self.control.memory(told[1], int(told[2]), int(told[3]))
+                self._json(HTTPStatus.OK, {"go": answer.go, "why": answer.why})
             elif url.path in PAGE:
                 name, kind = PAGE[url.path]
                 content = (resources.root() / "templates" / "netboot" / name).read_bytes()

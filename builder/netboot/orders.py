@@ -25,8 +25,8 @@ LINE = 300  # characters of a report's line that are kept
 _WORD = 40
 # In the order in which they come; the page shows where a node is.
 PHASES = (
-    *("ordered", "loading", "start", "payload", "node", "disk", "verify", "ask", "partition"),
-    *("fetch", "unpack"),
+    *("ordered", "loading", "iso", "start", "payload", "node", "disk", "verify", "ask", "partition"),
+    *("fetch", "unpack", "document", "ubuntu", "place"),
     *("bootloader", "seed", "models", "done", "installed"),
 )
 

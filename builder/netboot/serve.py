@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from builder.console import human
 from builder.errors import BuilderError
 from builder.files import link_or_copy, remove
 from builder.netboot import configs, control, neighbours, place, supervise, tree
@@ -85,6 +86,8 @@ def serve(site: Site, say: Say, until: threading.Event | None = None) -> None:
         _wait_open(site, watch)
         stack.enter_context(_told(site))
         say(f"serving {site.cluster.name}, plan {site.tree.plan[:12]}, at {site.address} on {site.interface}")
+        if site.tree.live:
+            say(f"Ubuntu's installer: a machine needs {human(site.tree.live.memory)} of memory to be installed")
         say(f"the page: {site.control}/   to install a node at its next boot: builder reinstall NODE")
         while not over.wait(0.2):
             if watch.broken:

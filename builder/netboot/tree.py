@@ -2,6 +2,7 @@
 
     boot/      shimx64.efi, grubx64.efi, mmx64.efi, grub.pxe, vmlinuz, initramfs.img
     builder/   manifest.json, manifest.sig, layers/, models/, seeds/
+    live/      with Ubuntu's installer, whose ISO is in boot/: the seed of its live system
     tree.json  the plan, the manifest's digest, the kernel's arguments
 
 Large files are hard links to the cache, or to where a model lies: no byte is there twice.
@@ -23,25 +24,27 @@ from builder.files import complete_or_absent, link_or_copy, need_room
 from builder.media import bootkit
 from builder.media.bootkit import BootKit
 from builder.media.payload import FOLDER, Payload
-from builder.netboot import keys
+from builder.netboot import keys, live
+from builder.netboot.live import Live, Ubuntu
 from builder.nodefacts import Console
 from builder.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 BOOT: Mapping[str, str] = {
     "shimx64.efi": "shim.efi",
     "grubx64.efi": "grubnet.efi",  # the name that shim asks the server for
     "mmx64.efi": "mm.efi",
     "grub.pxe": "grub.pxe",
-    "vmlinuz": "vmlinuz",
 }
+KERNEL = ("vmlinuz", "initramfs.img")
+SEED = ("user-data", "meta-data")
 _STEP = "writing the network-boot tree"
 
 
 @dataclass(frozen=True)
 class Tree:
     """A finished tree. ``arguments``: of every kernel that it starts, for its consoles. ``serial``: unit and speed
-    of the serial console, if there is one."""
+    of the serial console, if there is one. ``live``: with Ubuntu's own installer."""
 
     folder: Path
     cluster: str
@@ -49,6 +52,7 @@ class Tree:
     manifest: str
     arguments: str
     serial: Console | None
+    live: Live | None = None
 
     @property
     def boot(self) -> Path:
@@ -58,11 +62,15 @@ class Tree:
     def payload(self) -> Path:
         return self.folder / FOLDER.strip("/")
 
+    @property
+    def seed(self) -> Path:
+        return self.folder / "live"
 
-def write(plan: Plan, kit: BootKit, payload: Payload, target: Path) -> Tree:
-    """Write the tree to the folder ``target``, complete or not at all.
 
-    Raises BuilderError if it is being served, or the disk is full.
+def write(plan: Plan, kit: BootKit, payload: Payload, target: Path, ubuntu: Ubuntu | None = None) -> Tree:
+    """Write the tree to the folder ``target``, complete or not at all; ``ubuntu``: of Ubuntu's own installer.
+
+    Raises BuilderError if it is being served, or the disk is full, or as :func:`builder.netboot.live.fill`.
     """
     assert plan.id is not None
     key = keys.secret(plan.cluster.name)
@@ -81,7 +89,14 @@ def write(plan: Plan, kit: BootKit, payload: Payload, target: Path) -> Tree:
         made.boot.mkdir()
         for name, source in BOOT.items():
             link_or_copy(kit[source], made.boot / name)
-        bootkit.network_initramfs(kit, keys.public(key), made.boot / "initramfs.img", plan.epoch)
+        if ubuntu is None:
+            link_or_copy(kit["vmlinuz"], made.boot / "vmlinuz")
+            bootkit.network_initramfs(kit, keys.public(key), made.boot / "initramfs.img", plan.epoch)
+        else:
+            tree = replace(tree, live=live.fill(plan, ubuntu, payload, made.boot))
+            made.seed.mkdir()
+            for name in SEED:
+                (made.seed / name).write_bytes(plan.live[name])
         (part / "tree.json").write_bytes(canonical({"format": FORMAT, **_facts(tree)}))
     return tree
 
@@ -93,6 +108,7 @@ def _facts(tree: Tree) -> dict[str, Any]:
         "manifest": tree.manifest,
         "arguments": tree.arguments,
         "serial": [tree.serial.unit, tree.serial.speed] if tree.serial else None,
+        "live": [tree.live.iso, tree.live.size] if tree.live else None,
     }
 
 
@@ -103,7 +119,8 @@ def read(folder: Path) -> Tree:
         if data["format"] != FORMAT:
             raise _damaged(folder, f"its format is {data['format']}, and {FORMAT} is known")
         serial = Console(*data["serial"]) if data["serial"] else None
-        tree = Tree(folder, data["cluster"], data["plan"], data["manifest"], data["arguments"], serial)
+        ubuntu = Live(*data["live"]) if data["live"] else None
+        tree = Tree(folder, data["cluster"], data["plan"], data["manifest"], data["arguments"], serial, ubuntu)
         manifest = json.loads((tree.payload / "manifest.json").read_bytes())
         files = [(tree.payload / entry["path"], int(entry["size"])) for entry in manifest["files"]]
     except FileNotFoundError as error:
@@ -112,9 +129,14 @@ def read(folder: Path) -> Tree:
             hint="make pxe CLUSTER=… makes it",
             code=Exit.MEDIUM,
         ) from error
+    except PermissionError as error:
+        raise _closed(Path(error.filename)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, f"it cannot be read: {error!r}") from error
-    named = [tree.payload / "manifest.sig", *(tree.boot / name for name in (*BOOT, "initramfs.img"))]
+    named = [tree.payload / "manifest.sig", *(tree.boot / name for name in (*BOOT, *KERNEL))]
+    if tree.live:
+        files.append((tree.boot / tree.live.iso, tree.live.size))
+        named += [tree.seed / name for name in SEED]
     for path in [*named, *(path for path, _ in files)]:
         if not path.is_file():
             raise _damaged(folder, f"{path.relative_to(folder)} is missing")
@@ -153,9 +175,17 @@ def served(folder: Path) -> Iterator[None]:
 @contextmanager
 def _held(folder: Path, how: int, what: str, hint: str) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder).open("w") as file:
+    try:
+        file = _lock(folder).open("w")
+    except PermissionError as error:
+        raise _closed(_lock(folder)) from error
+    with file:
         try:
             fcntl.flock(file, how | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BuilderError(what, hint=hint) from error
         yield
+
+
+def _closed(path: Path) -> BuilderError:
+    return BuilderError(f"{path} is closed to this user", hint="be who made the tree, or root: sudo, as for serve")

@@ -17,7 +17,9 @@ from builder.netboot.orders import Node, State
 Health = Literal["failed", "stuck", "slow", "working", "waiting", "installed", "idle"]
 ORDER: tuple[Health, ...] = ("failed", "stuck", "slow", "working", "waiting", "installed", "idle")
 SILENT = 30.0  # seconds without a report; the installer sends one every 3
-LOADING = 240.0  # seconds that firmware and kernel may take before the first report
+# Seconds without a report in the phases in which nothing of ours runs: firmware and kernel; casper, which fetches
+# Ubuntu's ISO and boots it; Ubuntu's installer.
+QUIET = {"loading": 240.0, "iso": 1800.0, "ubuntu": 1800.0}
 STILL = {"verify": 120.0, "fetch": 120.0, "unpack": 120.0, "models": 120.0}  # seconds without a byte
 STILL_ELSE = 300.0  # seconds that any other phase may take
 SLOW = 1 << 20  # bytes a second, however fast the others are
@@ -121,9 +123,9 @@ def _health(node: Node, usual: Mapping[str, float], now: float) -> tuple[Health,
     if node.phase == "ordered":
         return "waiting", "boots the installer when it is started from the network"
     silent, still = now - node.seen, now - node.moved
-    if silent > (LOADING if node.phase == "loading" else SILENT):
+    if silent > QUIET.get(node.phase, SILENT):
         return "stuck", f"said nothing for {ago(silent)}: off, hung, or cut from the network"
-    if node.phase != "loading" and still > STILL.get(node.phase, STILL_ELSE):
+    if node.phase not in QUIET and still > STILL.get(node.phase, STILL_ELSE):
         return "stuck", f"it answers, but has not moved for {ago(still)}"
     if node.rate and now - node.began > _GRACE:
         peers = usual.get(node.phase, 0.0)

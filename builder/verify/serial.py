@@ -33,8 +33,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 FATAL: Mapping[str, re.Pattern[str]] = {
     "the kernel panicked": re.compile(r"Kernel panic - not syncing(?!: IO-APIC)"),  # see vm.STARVED
     "the system went into emergency mode": re.compile(r"You are in emergency mode|Entering emergency mode"),
-    # subiquity 24.04.4.1 and 26.04.1, client/client.py
-    "Ubuntu's installer failed": re.compile(r"An error occurred\. Press enter to start a shell"),
+    # Our failed.sh, after the logs; where it cannot run, subiquity 24.04.4.1 and 26.04.1, client/client.py
+    "Ubuntu's installer failed": re.compile(
+        r"builder: the install failed|An error occurred\. Press enter to start a shell"
+    ),
     "Ubuntu's installer waits for a person": re.compile(r"Confirmation is required to continue\."),
 }
 

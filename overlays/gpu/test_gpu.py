@@ -22,7 +22,7 @@ def has_card(host):
 def test_the_stack_passes_its_proof(host):
     results = proof(host)
     assert [one for one in results if one["state"] == "problem"] == []
-    assert sum(one["state"] == "ok" for one in results) >= 11
+    assert sum(one["state"] == "ok" for one in results) >= 12
 
 
 def test_the_card_is_the_spec_s(host):
@@ -53,8 +53,8 @@ def test_nouveau_is_not_loaded(host):
 
 
 def test_persistenced_is_on_and_has_not_failed(host):
-    if host.run("test -e /etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service").rc == 0:
-        assert host.service("nvidia-persistenced").is_enabled
+    wanted = host.check_output("systemctl show --property Wants --value multi-user.target")
+    assert "nvidia-persistenced.service" in wanted.split()
     state = host.check_output("systemctl show --property ActiveState,Result nvidia-persistenced")
     assert "ActiveState=failed" not in state
     if not has_card(host):
@@ -70,6 +70,8 @@ def test_no_upgrade_parts_kernel_and_driver(host):
 
 
 def test_nothing_that_compiles_was_left_behind(host):
+    if GPU["install"] == "toolkit":
+        pytest.skip("not run: the spec asks for a compiler")
     for program in ("gcc", "make", "dkms", "ld"):
         assert not host.exists(program)
     assert host.run("ls -d /usr/src/linux-headers-* /usr/src/nvidia-*").rc != 0

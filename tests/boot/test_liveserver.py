@@ -3,7 +3,8 @@
 The live system is a fixture (:mod:`tests.livesystem`), as subiquity and casper are Ubuntu's own. What runs in it
 is real: GRUB with the menu that we patched, for BIOS and for UEFI, the kernel and its command line, cloud-init
 that takes its seed from the medium, and our picker. With a checkout of curtin, named by BUILDER_CURTIN, the node
-is really installed and then booted.
+is really installed and then booted. subiquity carries these commits (its snapcraft.yaml): 8bc0121d in 24.04.4.1,
+ab0c9258 in 26.04.1.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder import autoinstall, build, inputs, nodefacts, plan, render
+from builder import autoinstall, build, inputs, nodefacts, plan
 from builder.cache import Cache, default_root
 from builder.installer import pick
+from builder.lock import target_of
 from builder.media import bootkit, livemedium, payload, remaster
+from builder.media.bootkit import BootKit
 from builder.media.payload import Payload
 from builder.plan import Plan
 from builder.render import File
@@ -43,6 +46,7 @@ Say = Callable[[str], None]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STRANGER = "52:54:00:99:99:99"
 PASSPHRASE = "correct horse battery staple"
+QUIET = 1800  # seconds; rsync says nothing while it copies a whole system, and the host may be busy
 # What curtin needs of a live system, and what opens node2's disk; the fixture has the packages of the node.
 FOR_CURTIN = (
     *("cryptsetup", "cryptsetup-initramfs", "file", "lvm2", "parted", "python3-apt", "python3-debian"),
@@ -79,11 +83,23 @@ class Medium:
         )
 
 
-def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Medium:
-    """A medium in ``folder``; ``packages``: further ones of every node; ``more``: files of the live system.
+@dataclass(frozen=True)
+class Parts:
+    """What a medium, or a tree, is made of. ``spec`` is the cluster's with Ubuntu's installer."""
 
-    The layers are Debian's, as Ubuntu's archive may be out of reach, and the documents those of a cluster that is
-    the same but for its distribution; and for node2's disk, which gets volumes, and those encrypted.
+    spec: Path
+    todo: Plan
+    stack: list[Path]
+    kit: BootKit
+    content: Payload
+    base: Path
+
+
+def gather(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Parts:
+    """``packages``: further ones of every node; ``more``: files of the live system.
+
+    The layers are Debian's, as Ubuntu's archive may be out of reach, and all else is that of a cluster that is the
+    same but for its distribution; and for node2's disk, which gets volumes, and those encrypted.
     """
     shutil.copytree(EXAMPLES, folder / "examples")
     spec, ubuntu = folder / "examples/quickstart.yaml", folder / "examples/ubuntu.yaml"
@@ -92,11 +108,13 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
     raw["distribution"]["packages"] = list(packages)
     spec.write_text(yaml.safe_dump(raw))
     raw["distribution"] = {"name": "ubuntu", "release": "24.04"}
-    ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
+    open_disk, storage = {**raw, "media": {"installer": "subiquity"}}, raw["storage"]
+    volumes = {**storage, "layout": "lvm", "luks": {"passphrase_file": "passphrase"}}
+    ubuntu.write_text(yaml.safe_dump({**open_disk, "storage": volumes}))
+    encrypted = load(ubuntu)
+    ubuntu.write_text(yaml.safe_dump(open_disk))
     cluster, asked = load(spec), load(ubuntu)
-    raw["storage"] |= {"layout": "lvm", "luks": {"passphrase_file": "passphrase"}}
-    ubuntu.write_text(yaml.safe_dump({**raw, "media": {"installer": "subiquity"}}))
-    documents = {"node1": asked, "node2": load(ubuntu)}
+    documents = {"node1": asked, "node2": encrypted}
     cache = Cache(default_root())
     with cache.locked():
         todo = with_hooks(plan.make(cluster, build.locked(cluster, spec, cache)))
@@ -109,21 +127,30 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
         ).encode()
         for name, one in documents.items()
     }
-    todo = replace(todo, documents=texts, live=autoinstall.live_seed(asked))
+    todo = replace(
+        todo, cluster=asked, target=target_of(asked), documents=texts, live=autoinstall.live_seed(asked)
+    )
     content = payload.make(todo, {layer.name: layer for layer in stack}, models)
     base = livesystem.make(folder / "live-server.iso", kit, stack[0], more)
+    return Parts(ubuntu, todo, stack, kit, content, base)
+
+
+def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Medium:
+    """A medium in ``folder``; ``packages`` and ``more`` as :func:`gather` has them."""
+    parts = gather(folder, packages, more)
+    todo, content = parts.todo, parts.content
     remaster.write(
-        source_iso=base,
+        source_iso=parts.base,
         target=folder / "quickstart.iso",
         plan_id=str(todo.id),
         epoch=todo.epoch,
         payload=content,
         live_files=livemedium.live_files(todo),
-        autoinstall=render.dump_yaml(autoinstall.bootstrap(asked)),
+        autoinstall=todo.bootstrap,
         menu=replace(livemedium.menu(todo, content.sha256), countdown=1),
-        source=livemedium.source(todo, sum(livemedium.unpacked_size(layer) for layer in stack)),
+        source=livemedium.source(todo, sum(livemedium.unpacked_size(layer) for layer in parts.stack)),
     )
-    base.unlink()
+    parts.base.unlink()
     return Medium(folder / "quickstart.iso", todo, content)
 
 
@@ -144,7 +171,7 @@ def medium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
 def seen(bench: Lab, vm: VM, pattern: str) -> re.Match[str]:
     """The next line that matches; a failure of the picker or of the live system's is none to be waited for."""
     patterns = {pattern: re.compile(pattern), "live-error": re.compile("live-error: .*")}
-    found = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.boot)
+    found = vm.serial.wait_for(patterns, stall=bench.stall, limit=bench.limits.install)
     assert found.name == pattern, f"{found.match.group(0)}\n{vm.serial.screen(60)}"
     return found.match
 
@@ -191,18 +218,28 @@ def test_a_strange_machine_is_told_what_it_is(medium: Medium, tmp_path: Path, pr
             assert seen(bench, vm, r'mac: "([0-9a-f:]+)"')[1] == STRANGER
             with pytest.raises(AssertionError, match="live-error: CalledProcessError"):
                 seen(bench, vm, "live-document: .*")
-            # The screen stays as it is, until a person has read it or the time is up (failed.sh).
+            # What failed.sh shows until a person has read it, or the time is up: all logs, and the reason again.
+            for log in ("/var/log/cloud-init-output.log", "journal", "/run/builder/install.log"):
+                seen(bench, vm, f"---- {log}$")
             seen(bench, vm, "builder: the install failed")
+            assert any("kernel: Linux version" in line.text for line in vm.serial.lines)  # as a journal has it
+            assert f'mac: "{STRANGER}"' in vm.serial.screen()
         assert bench.digests(target=True) == before
+
+
+def curtin_sources() -> tuple[tuple[str, ...], tuple[File, ...]]:
+    """What :func:`gather` takes for an install by a real curtin; skips the test where there is none."""
+    checkout = os.environ.get("BUILDER_CURTIN")
+    if not checkout:
+        pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's, nor on PyPI")
+    return FOR_CURTIN, tuple(curtin_files(Path(checkout)))
 
 
 @pytest.fixture(scope="module")
 def for_curtin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Medium]:
-    checkout = os.environ.get("BUILDER_CURTIN")
-    if not checkout:
-        pytest.skip("BUILDER_CURTIN names no checkout of curtin, which is in no archive of Debian's, nor on PyPI")
+    sources = curtin_sources()
     folder = tmp_path_factory.mktemp("curtin")
-    yield make(folder, FOR_CURTIN, tuple(curtin_files(Path(checkout))))
+    yield make(folder, *sources)
     shutil.rmtree(folder)
 
 
@@ -213,8 +250,7 @@ def test_curtin_installs_the_same_node(
     """A real curtin follows the document, without a network; its hook and the placing finish the node, and that
     passes all of its checks."""
     request = for_curtin.request(tmp_path / "out", firmware=firmware, kind=kind)
-    # rsync says nothing while it copies a whole system.
-    report = boot_test(replace(request, keep_disks=True, stall=900), progress)
+    report = boot_test(replace(request, keep_disks=True, stall=QUIET), progress)
     assert report.passed, report.summary()
     # As they lie, root last, as it takes the rest of the disk.
     names = [partition.name for partition in disks.partitions(tmp_path / "out/disks/target.raw")]
@@ -227,7 +263,7 @@ def test_an_encrypted_node_opens_its_disk_when_it_is_told_how(
 ) -> None:
     """The hook has given it a crypttab, and an initramfs that asks."""
     request = for_curtin.request(tmp_path / "out", "node2", firmware="bios", kind="usb")
-    with lab(replace(request, stall=900), progress, None) as bench:
+    with lab(replace(request, stall=QUIET), progress, None) as bench:
         bench.make_disks()
         with running(bench.install_machine(), bench.out, "install", clock=bench.clock, on_line=progress) as vm:
             assert seen(bench, vm, r"builder-installed (\S+) (\S+)").groups() == ("node2", for_curtin.todo.id)

@@ -51,6 +51,8 @@ class Lab:
     folder: Path
     accel: Acceleration
     say: Say
+    node: str = "node1"
+    mac: str = MAC
 
     @property
     def disk(self) -> Path:
@@ -62,7 +64,7 @@ class Lab:
 
     def machine(self, firmware: FirmwareKind = "bios", **others: object) -> Machine:
         made = Machine(
-            name="builder-pxe",
+            name=f"builder-pxe-{self.node}",
             accel=self.accel.accel,
             cpu=self.accel.cpu,
             serial=Serial(self.folder / "serial.log"),
@@ -71,7 +73,7 @@ class Lab:
             flash=with_own_variables(firmware, self.folder),
             memory=MEMORY,
             disks=(Target(8 * GIB).disk(self.disk, 1),),
-            nic=Nic(MAC, self.tap, bootindex=0),
+            nic=Nic(self.mac, self.tap, bootindex=0),
         )
         return replace(made, **others)  # type: ignore[arg-type]
 
@@ -90,14 +92,14 @@ class Lab:
         return vm.serial.wait_for(patterns, stall=self.accel.stall * factor, limit=limit * factor)
 
     def order(self) -> None:
-        self.net.builder("reinstall", self.spec, "node1", "--out", self.out)
+        self.net.builder("reinstall", self.spec, self.node, "--out", self.out)
 
     def installed(self, vm: VM) -> None:
         seen = self.wait(vm, PATTERNS)
         assert seen.name == "builder-installed", vm.serial.screen()
         assert vm.wait_exit(240) == "guest-reset"
         disks.check_clean(self.disk)
-        row = netlab.row(self.net, self.spec, self.out, "node1")
+        row = netlab.row(self.net, self.spec, self.out, self.node)
         assert (row["health"], row["phase"]) == ("installed", "installed")
 
     def requests(self, what: str) -> list[tuple[str, int]]:
@@ -107,18 +109,21 @@ class Lab:
         return [(path, int(size)) for path, size in found if what in path]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The spec and the folder of its artifacts."""
-    netlab.require()
-    folder = tmp_path_factory.mktemp("pxe")
+def make_tree(folder: Path, model: int, size: str = "256M") -> tuple[Path, Path]:
+    """The quickstart with a model of ``model`` bytes, which is kept: the spec and the folder of its artifacts."""
     shutil.copytree(ROOT / "examples", folder / "examples")
-    (folder / "examples/models/big.bin").write_bytes(os.urandom(MODEL))
+    (folder / "examples/models/big.bin").write_bytes(os.urandom(model))
     spec = folder / "examples/quickstart.yaml"
     text = re.sub(r"models:\n(  .*\n)+", "models:\n  - {name: big.bin, path: models/big.bin}\n", spec.read_text())
-    spec.write_text(text.replace("storage:\n", "storage:\n  models: {size: 256M, keep: true}\n"))
+    spec.write_text(text.replace("storage:\n", f"storage:\n  models: {{size: {size}, keep: true}}\n"))
     run([BUILDER, "pxe", spec, "--out", folder / "out"], step="building the tree")
     return spec, folder / "out"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    netlab.require()
+    return make_tree(tmp_path_factory.mktemp("pxe"), MODEL)
 
 
 @pytest.fixture

@@ -286,8 +286,9 @@ def test_an_iso_that_is_gone_from_everywhere_names_the_places(
 
 def test_an_endless_listing_is_not_read_to_its_end(server: Server, cache: Cache) -> None:
     server.files["/now/24.04/SHA256SUMS"] = bytes(3 << 20)
-    with pytest.raises(BuilderError, match="more than 1048576 bytes"):
+    with pytest.raises(BuilderError, match="more than 1048576 bytes") as caught:
         baseiso.resolve(BaseIso(release="24.04"), Path(), cache)
+    assert CURRENT in caught.value.hint
 
 
 # A URL.

@@ -91,8 +91,11 @@ def test_a_killed_build_leaves_nothing_and_the_next_one_gives_the_same_bytes(
     assert again["sha256"] == hashlib.file_digest(built.open("rb"), "sha256").hexdigest()
 
 
-def test_ctrl_c_says_what_is_kept(building: subprocess.Popen[str], tmp_path: Path) -> None:
-    building.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+def test_an_interrupted_build_says_what_is_kept(
+    building: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    building.send_signal(number)
     assert building.stderr is not None
     said = building.stderr.read()
     assert building.wait() == Exit.INTERRUPTED

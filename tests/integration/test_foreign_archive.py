@@ -11,6 +11,7 @@ from builder import apt, mirror, pgp
 from builder.distributions import Foreign, distribution
 from builder.errors import BuilderError, Exit
 from builder.files import sha256_of
+from builder.gpu.sources import OF_THE_DRIVER
 from builder.run import run
 
 pytestmark = pytest.mark.tools
@@ -25,11 +26,19 @@ def archive(tmp_path: Path) -> Path:
     (tree / "DEBIAN").mkdir(parents=True)
     folder.mkdir()
     home.mkdir(mode=0o700)
-    driver, toolkit = "nvidia-driver-cuda", "nvidia-container-toolkit"
-    for name, version in ((driver, "580.95.05-1"), (driver, "590.48.01-1"), (toolkit, "1.17.8-1")):
+    driver = "nvidia-driver-cuda"
+    for name, version, needs in (
+        (driver, "580.95.05-1", ""),
+        (driver, "590.48.01-1", "Depends: libnvcuvid1 (= 590.48.01-1)\n"),
+        # NVIDIA's library without its name in its name, in a branch that nobody asked for too.
+        ("libnvcuvid1", "590.48.01-1", ""),
+        ("libnvcuvid1", "610.43.02-1", ""),
+        ("nvidia-container-toolkit", "1.17.8-1", ""),
+    ):
         control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: t <t@example>\n"
-        (tree / "DEBIAN/control").write_text(control + "Description: a stand-in\n")
-        argv: list[str | Path] = ["dpkg-deb", "--root-owner-group", "--build", tree, folder / f"{version}.deb"]
+        (tree / "DEBIAN/control").write_text(f"{control}{needs}Description: a stand-in\n")
+        made = folder / (f"{version}.deb" if name != "libnvcuvid1" else f"lib-{version}.deb")
+        argv: list[str | Path] = ["dpkg-deb", "--root-owner-group", "--build", tree, made]
         run(argv, step="making a package")
     for name, what in (("Packages", ["packages", "."]), ("Release", ["release", "."])):
         (folder / name).write_text(run(["apt-ftparchive", *what], step=f"making {name}", cwd=folder).stdout)
@@ -41,14 +50,15 @@ def archive(tmp_path: Path) -> Path:
 
 
 def foreign(archive: Path, branch: str) -> Foreign:
-    return Foreign("nvidia", (archive / "key.asc").read_bytes(), branch, ("*nvidia*",))
+    return Foreign("nvidia", (archive / "key.asc").read_bytes(), branch, OF_THE_DRIVER)
 
 
 @pytest.mark.parametrize(("branch", "version"), [("580", "580.95.05-1"), ("590", "590.48.01-1")])
 def test_packages_of_the_branch_come_from_it_with_their_digest(archive: Path, branch: str, version: str) -> None:
     target = replace(TRIXIE, foreign=(foreign(archive, branch),))
     where = mirror.Mirror({"nvidia": f"file:{archive}"}, "a test")
-    (found,) = apt.resolve_part(target, where, ["nvidia-driver-cuda"])
+    found, *others = (*apt.resolve_part(target, where, ["nvidia-driver-cuda"]),)[::-1]
+    assert {other.version for other in others} <= {version}
     assert (found.version, found.archive, found.path) == (version, "nvidia", f"{version}.deb")
     assert found.sha256 == sha256_of(archive / f"{version}.deb")
     assert where.urls(found.archive, found.path) == (f"file:{archive}/{version}.deb",)

@@ -7,8 +7,10 @@ the next run has only what must fail.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from builder import build, inputs, plan, sandbox
+from builder import build, cpio, inputs, plan, sandbox
 from builder.cache import Cache, default_root
 from builder.errors import BuilderError, Exit
 from builder.files import sha256_of
@@ -135,6 +137,76 @@ def test_modules_of_another_kernel_are_found(built: Built, changed: Path, root: 
     assert f"was made for {built.kernel}" in found["said"]
 
 
+def gone(path: Path) -> None:
+    """What lies below at this place is not there: a whiteout, as overlayfs has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mknod(path, 0o600 | stat.S_IFCHR, 0)
+
+
+def test_each_thing_that_is_broken_is_named(built: Built, changed: Path) -> None:
+    """All at once, as none of them hides another."""
+    for name in ("gsp_ga10x.bin", "gsp_tu10x.bin"):
+        gone(changed / "usr/lib/firmware/nvidia/550.163.01" / name)
+    gone(changed / "etc/modprobe.d/builder-nouveau.conf")
+    # As Ubuntu's own unit has it; there our drop-in says otherwise.
+    unit = changed / "etc/systemd/system/nvidia-persistenced.service.d/zz.conf"
+    unit.write_text("[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --no-persistence-mode\n")
+    (changed / "var/lib/dpkg").mkdir(parents=True)
+    packages = (built.tree / "var/lib/dpkg/status").read_text()
+    (changed / "var/lib/dpkg/status").write_text(packages.replace("Status: hold ok", "Status: install ok"))
+    (changed / "usr/bin").mkdir()
+    (changed / "usr/bin/nvidia-smi").write_text("#!/bin/sh\necho something else; exit 9\n")
+    (changed / "usr/bin/nvidia-smi").chmod(0o755)
+    found = {name: one["said"] for name, one in proof(built, changed).items() if one["state"] == "problem"}
+    assert found == {
+        "firmware is there": "there is no firmware of 550.163.01 in /usr/lib/firmware/nvidia",
+        "nouveau is blocked": "/etc/modprobe.d/builder-nouveau.conf is missing",
+        "persistenced is on": "nvidia-persistenced.service starts with --no-persistence-mode, "
+        "which keeps no card awake",
+        "kernel is held": f"linux-image-{built.kernel} is not held back from upgrades",
+        "nvidia smi runs": "nvidia-smi exited 9: something else",
+        "libraries resolve": "/usr/bin/nvidia-smi does not find its loader",
+    }
+
+
+def test_a_cuda_runtime_that_needs_what_is_not_there_is_found(built: Built, changed: Path, root: Path) -> None:
+    """Made by the compiler of the throw-away root."""
+    libraries = changed / "usr/lib/x86_64-linux-gnu"
+    libraries.mkdir(parents=True)
+    (libraries / "empty.c").touch()
+    for made, needs in (("libgone.so", ()), ("libcudart.so.12", ("-Wl,--no-as-needed", "-L.", "-lgone"))):
+        compiler = ["x86_64-linux-gnu-gcc-14", "-shared", "-nostdlib", "-o", made, "empty.c", *needs]
+        argv = sandbox.bwrap_argv(
+            root, ["env", "-C", "/mnt/out", *compiler], {"out": libraries}, as_root=os.geteuid() == 0
+        )
+        run(argv, step=f"making {made}")
+    (libraries / "libgone.so").unlink()
+    facts = json.loads((changed / FACTS.lstrip("/")).read_text())
+    (changed / FACTS.lstrip("/")).write_text(json.dumps({**facts, "install": "runtime"}))
+    found = proof(built, changed)["libraries resolve"]
+    assert found["said"] == "/usr/lib/x86_64-linux-gnu/libcudart.so.12 does not find libgone.so"
+
+
+def test_libraries_of_another_version_or_unknown_to_the_linker_are_found(built: Built, changed: Path) -> None:
+    library = changed / "usr/lib/x86_64-linux-gnu/libcuda.so.1"
+    library.parent.mkdir(parents=True)
+    library.symlink_to("libcuda.so.560.35.03")
+    found = proof(built, changed)["modules fit the libraries"]
+    assert found["state"] == "problem"
+    assert found["said"].endswith("is 550.163.01, and the libraries are 560.35.03")
+    gone(changed / "etc/ld.so.cache")
+    found = proof(built, changed)["libcuda is found"]
+    assert (found["state"], found["said"]) == ("problem", "ldconfig knows no libcuda.so.1")
+
+
+def test_an_initramfs_that_would_load_nouveau_is_found(built: Built, changed: Path) -> None:
+    (changed / "boot").mkdir()
+    image = f"boot/initrd.img-{built.kernel}"
+    (changed / image).write_bytes(cpio.archive([], 0))
+    found = proof(built, changed)["nouveau is blocked"]
+    assert (found["state"], found["said"]) == ("problem", f"/{image} lacks etc/modprobe.d/builder-nouveau.conf")
+
+
 def test_facts_that_differ_from_what_is_there_are_found(built: Built, changed: Path) -> None:
     facts = json.loads((changed / FACTS.lstrip("/")).read_text())
     facts |= {"driver": "580", "modules": "proprietary", "signed": "mok", "install": "runtime"}
@@ -153,6 +225,7 @@ def test_a_given_key_signs_them(built: Built, changed: Path, root: Path, tmp_pat
     key, certificate = tmp_path / "mok.key", tmp_path / "mok.pem"
     subject = ["-subj", "/CN=lab's modules", "-days", "30", "-keyout", str(key), "-out", str(certificate)]
     run(["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", *subject], step="making a key")
+    modules.require_pair(root, modules.Key(key, certificate))
     modules.sign(
         root,
         built.kernel,
@@ -163,6 +236,18 @@ def test_a_given_key_signs_them(built: Built, changed: Path, root: Path, tmp_pat
     (changed / FACTS.lstrip("/")).write_text(json.dumps({**facts, "signed": "mok"}))
     found = proof(built, changed)["modules are signed"]
     assert (found["state"], found["said"]) == ("ok", "signed by lab's modules")
+
+
+def test_a_certificate_of_another_key_is_refused(root: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        subject = ["-subj", f"/CN={name}", "-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / name)]
+        run(["openssl", "req", "-new", "-x509", "-newkey", "ed25519", "-nodes", *subject], step="making a key")
+    with pytest.raises(BuilderError, match=r"two is not the certificate of .*one\.key") as caught:
+        modules.require_pair(root, modules.Key(tmp_path / "one.key", tmp_path / "two"))
+    assert caught.value.code == Exit.SPEC
+    (tmp_path / "two").write_text("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
+    with pytest.raises(BuilderError, match=r"two, which gpu\.mok names, cannot be read: .*certificate"):
+        modules.require_pair(root, modules.Key(tmp_path / "one.key", tmp_path / "two"))
 
 
 def test_a_patch_that_does_not_apply_is_named(root: Path, tmp_path: Path) -> None:
@@ -221,6 +306,22 @@ def test_a_driver_that_does_not_compile_stops_the_build_with_the_compiler_s_firs
     assert "gpu.patches" in caught.value.hint
     assert "Ubuntu" in caught.value.hint
     assert not (tmp_path / "built/x").exists()
+
+
+def test_a_source_laid_out_as_nvidia_s_own_package_compiles(
+    built: Built, root: Path, small: modules.Source, tmp_path: Path
+) -> None:
+    """There the parts for the kernel are a folder below, and the top's Makefile descends into it."""
+    top = root / "usr/src" / small.name
+    (top / "kernel-open").mkdir()
+    for file in ("Makefile", *(f"{name}.c" for name in modules.MODULES)):
+        (top / file).rename(top / "kernel-open" / file)
+    (top / "Makefile").write_text("modules:\n\t$(MAKE) -C kernel-open modules\n")
+    modules.build(root, small, built.kernel, tmp_path / "built/x", "")
+    assert {path.name for path in (tmp_path / "built/x").iterdir()} == {f"{name}.ko" for name in modules.MODULES}
+    (top / "Makefile").write_text("modules:\n")
+    with pytest.raises(BuilderError, match=r"without an error, and made 0 modules nvidia\.ko"):
+        modules.build(root, small, built.kernel, tmp_path / "other/x", "")
 
 
 def test_what_compiles_is_the_same_bytes_again(

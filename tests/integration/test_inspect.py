@@ -146,7 +146,7 @@ def test_a_medium_that_a_changed_spec_would_not_make(lab: Lab, direct: Path) -> 
     for line in (
         "the medium is not what it would build now\n",
         "  node2: address 10.77.0.12 on the medium, 10.77.0.13 now\n",
-        "  node2: its seed differs: network-config\n",
+        "  node2: its seed differs: network-config (ethernets.cluster.addresses.0)\n",
         "  package bash: 5.2 on the medium, 5.3 now\n",
     ):
         assert line in done.stdout

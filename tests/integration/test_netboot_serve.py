@@ -263,9 +263,17 @@ def test_what_is_wrong_is_said_once_with_a_hint(own: Lab) -> None:
     refused(own.serve(), 2, "this host is in 10.77.0.0/24 more than once", "--interface")
     refused(own.serve("--interface", "nosuch"), 2, "no interface nosuch", "br0")
     run(["ip", "-n", own.net.name, "address", "del", "10.77.0.2/24", "dev", "port0"], step="ip")
-    caps = ("setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service")
-    done = own.net.run(*caps, netlab.BUILDER, "serve", own.spec, "--out", own.out, "--dhcp", "full", check=False)
-    refused(done, 4, f"udp port 67 at {ADDRESS}, for DHCP, may not be used", "sudo")
+
+    def without(*rights: str) -> Completed:
+        caps = ",".join(f"-{right}" for right in rights)
+        argv = ("setpriv", f"--bounding-set={caps}", f"--inh-caps={caps}", netlab.BUILDER, "serve", own.spec)
+        return own.net.run(*argv, "--out", own.out, "--dhcp", "full", check=False)
+
+    refused(without("net_bind_service"), 4, f"udp port 67 at {ADDRESS}, for DHCP, may not be used", "sudo")
+    for closed in (own.tree.with_name("pxe.lock"), own.tree / "tree.json"):
+        closed.chmod(0)
+        refused(without("dac_override", "dac_read_search"), 4, f"{closed} is closed to this user", "sudo")
+        closed.chmod(0o644)
     (own.tree / "builder/layers/node.squashfs").write_bytes(b"short")
     refused(own.serve(), 5, "builder/layers/node.squashfs has 5 bytes, not 8388608", "make pxe")
     (own.tree / "builder/layers/node.squashfs").unlink()

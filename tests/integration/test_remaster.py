@@ -348,7 +348,7 @@ def test_a_remastered_iso_is_refused(result: Path, payload: Payload, tmp_path: P
         remastered(result, tmp_path / "lab.iso", payload)
     assert "Ubuntu's own" in caught.value.hint
     other = Source("node.site.squashfs", 1, "other", "other", id="other")
-    with pytest.raises(BuilderError, match=r"files where ours go, the first is /autoinstall\.yaml"):
+    with pytest.raises(BuilderError, match=r"its own where ours go, 1 in all, the first is /autoinstall\.yaml"):
         remastered(result, tmp_path / "lab.iso", payload, source=other)
 
 

@@ -14,13 +14,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder import against, build, inspect, lock, plan
+from builder import against, build, inputs, inspect, inspect_table, lock, plan, resolve
 from builder.apt import Package
 from builder.cache import Cache
 from builder.console import human
-from builder.errors import BuilderError
+from builder.errors import BuilderError, Exit
+from builder.files import sha256_of
 from builder.lock import Lock
 from builder.media import baseiso, isoimage, payload
+from builder.media.bootkit import BootKit
+from builder.media.payload import Payload
+from builder.netboot import live, tree
 from builder.run import Completed, run
 from builder.spec.load import load
 from tests import liveserver
@@ -51,18 +55,22 @@ def planned(spec: Path, cache: Cache) -> plan.Plan:
     return plan.make(cluster, pins)
 
 
-def medium(spec: Path, cache: Cache) -> tuple[plan.Plan, Path]:
+def gathered(spec: Path, cache: Cache) -> tuple[plan.Plan, list[Path], Payload]:
     todo = planned(spec, cache)
-    stack = []
+    stack: list[Path] = []
     for layer in todo.layers:
         tree = spec.parent / layer.name
         (tree / "etc").mkdir(parents=True, exist_ok=True)
         (tree / "etc" / layer.name).write_text("x" * 1000)
         stack.append(spec.parent / layer.file)
         run(["mksquashfs", tree, stack[-1], "-noappend", "-quiet"], step="making a layer")
-    content = payload.make(todo, {layer.name: layer for layer in stack}, {})
+    return todo, stack, payload.make(todo, {layer.name: layer for layer in stack}, {})
+
+
+def medium(spec: Path, cache: Cache) -> tuple[plan.Plan, Path]:
+    todo, stack, content = gathered(spec, cache)
     target = spec.parent / "pair.iso"
-    build.write_medium(todo, spec.parent, stack, content, target, cache)
+    build.write_medium(todo, inputs.base_iso(todo, spec.parent, cache), stack, content, target, cache)
     return todo, target
 
 
@@ -92,13 +100,49 @@ def test_one_stick_for_the_pair(pair: Path, tmp_path: Path, golden: Callable[[st
     carried = inspect.carried(content)
     assert todo.lock is not None and todo.lock.iso is not None
     assert f"\nfrom      live-server.iso {human(todo.lock.iso.size):>10}  {todo.lock.iso.sha256[:16]}\n" in (
-        inspect.table(inspect.inspect(content))
+        inspect_table.table(inspect.inspect(content))
     )
     assert against.differences(carried, against.wanted(todo)) == ()
     pair.write_text(pair.read_text().replace("192.168.1.52", "192.168.1.53"))
     told = against.differences(carried, against.wanted(planned(pair, Cache(tmp_path / "cache"))))
     assert any("192.168.1.53" in line for line in told), told
-    assert any("right: its autoinstall document differs" in line for line in told), told
+    assert "right: its autoinstall document differs (network.ethernets.cluster.addresses.0)" in told
+
+
+def test_the_same_over_the_network(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDER_KEYS", str(tmp_path / "keys"))
+    todo, stack, content = gathered(pair, Cache(tmp_path / "cache"))
+    kit = BootKit(tmp_path / "kit")
+    kit.folder.mkdir()
+    for name in tree.BOOT.values():
+        (kit.folder / name).write_text(name)
+    ubuntu = live.Ubuntu(tmp_path / "live-server.iso", stack)
+    sums = set()
+    for number in "12":
+        made = tree.write(todo, kit, content, tmp_path / number / "pxe", ubuntu)
+        assert tree.read(made.folder) == made
+        files = sorted(path for path in made.folder.rglob("*") if path.is_file())
+        sums.add(tuple((str(path.relative_to(made.folder)), sha256_of(path)) for path in files))
+    assert len(sums) == 1
+
+    # The newer kernel, as the medium's menu would take it; the fixture's are the same bytes.
+    assert (made.boot / "vmlinuz").read_bytes() == b"kernel" * 999
+    assert (made.boot / "initramfs.img").read_bytes() == live.initramfs(b"initrd" * 999, todo.epoch)
+    assert made.live is not None and made.live.iso == f"{todo.cluster.name}.iso"
+    iso = made.boot / made.live.iso
+    assert made.live.size == iso.stat().st_size and made.live.memory == made.live.size + live.SYSTEM
+    image = isoimage.read(iso)
+    assert {"/builder/manifest.json", "/casper/node.gpu.site.squashfs", "/autoinstall.yaml"} <= set(image.files)
+    assert image.read("/builder/manifest.json") == (made.payload / "manifest.json").read_bytes()
+    seed = yaml.safe_load((made.seed / "user-data").read_text())
+    assert seed["autoinstall"] == yaml.safe_load(image.read("/autoinstall.yaml"))
+
+    for path in (iso, made.seed / "meta-data"):
+        path.rename(tmp_path / "gone")
+        with pytest.raises(BuilderError, match=f"{path.name} is missing") as caught:
+            tree.read(made.folder)
+        assert "make pxe" in caught.value.hint
+        (tmp_path / "gone").rename(path)
 
 
 def test_a_stick_from_another_iso_is_told(pair: Path, tmp_path: Path) -> None:
@@ -114,11 +158,43 @@ def test_a_stick_from_another_iso_is_told(pair: Path, tmp_path: Path) -> None:
     assert told[0].startswith("plan: ") and was != now
 
 
-def test_an_iso_of_another_release_is_refused(pair: Path, tmp_path: Path) -> None:
+IN_THE_ISO = {
+    "own document": ({"/autoinstall.yaml": b"version: 1\n"}, r"its own where ours go.* /autoinstall\.yaml"),
+    "source": (
+        {"/casper/install-sources.yaml": liveserver.catalog(1).replace("ubuntu-server", "node", 1).encode()},
+        "",
+    ),
+    "menu": ({"/boot/grub/grub.cfg": f"if true; then\n{liveserver.menu()}fi\n".encode()}, "in a way that is not"),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_ISO)
+def test_an_iso_that_cannot_be_remastered_is_refused_before_the_archive_is_asked(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("BUILDER_MIRROR", "http://127.0.0.1:9/ubuntu")
+    files, says = IN_THE_ISO[what]
+    liveserver.make(tmp_path / "live-server.iso", kernel=b"kernel", initrd=b"initrd", hwe=True, files=files)
+    with pytest.raises(BuilderError, match=says or "has a source 'node' already") as caught:
+        resolve.make(load(pair), pair, Cache(tmp_path / "cache"))
+    assert caught.value.code == Exit.MEDIUM
+
+
+def test_an_iso_of_another_release_is_refused_before_anything_is_fetched(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILDER_MIRROR", "http://127.0.0.1:9/ubuntu")
     pair.write_text(pair.read_text().replace('release: "24.04"', 'release: "26.04"').replace("hwe", "generic"))
-    with pytest.raises(BuilderError, match=r"24\.04"):
-        medium(pair, Cache(tmp_path / "cache"))
-    assert not (tmp_path / "pair.iso").exists()
+    cache = Cache(tmp_path / "cache")
+    planned(pair, cache)
+    for make in (
+        lambda: resolve.make(load(pair), pair, cache),
+        lambda: build.build_iso(pair, tmp_path / "out", cache),
+    ):
+        with pytest.raises(BuilderError, match=r"is Ubuntu 24\.04\.3, and the nodes are to run 26\.04") as caught:
+            make()
+        assert caught.value.code == Exit.MEDIUM
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_iso_that_changed_since_the_lock_is_refused(pair: Path, tmp_path: Path) -> None:
@@ -130,7 +206,7 @@ def test_an_iso_that_changed_since_the_lock_is_refused(pair: Path, tmp_path: Pat
         file.seek(-4096, 2)
         file.write(b"x")
     with pytest.raises(BuilderError, match="wrong content"):
-        build.write_medium(todo, tmp_path, [], payload.Payload({}, {}), tmp_path / "pair.iso", cache)
+        inputs.base_iso(todo, tmp_path, cache)
 
 
 @pytest.fixture

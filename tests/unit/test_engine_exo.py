@@ -259,18 +259,26 @@ def test_the_extra_is_the_gpu_stacks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "libcuda.so.1" in unit and "PrivateDevices" not in unit and "MemoryDenyWriteExecute=yes" not in unit
 
 
+def test_debian_s_own_driver_serves_exo_s_cuda12(tmp_path: Path) -> None:
+    """550.163.01 is later than the 550.54.14 that it asks for, and "550" is not."""
+    cluster = spec(tmp_path, models=f"{MODELS}gpu: {{model: rtx-3090}}\n")
+    part = engines.of(cluster).part(cluster)
+    assert part is not None and part.asks[2] == "cuda12"
+
+
 @pytest.mark.parametrize(
     ("driver", "cuda", "told"),
     [
         (
             "570",
             "cuda13",
-            "gpu.driver: exo's cuda13 needs driver 580, and the nodes get 570 | take gpu.cuda: cuda12",
+            'gpu.driver: exo\'s cuda13 needs driver 580, and the nodes get 570.1 | write gpu.cuda: "12", or take',
         ),
         (
             "535",
             "cuda12",
-            "gpu.driver: exo's cuda12 needs driver 550.54.14, and the nodes get 535 | take gpu.driver",
+            "gpu.driver: exo's cuda12 needs driver 550.54.14, and the nodes get 535.1 | take a newer driver: "
+            'gpu.driver: "550" or later',
         ),
         ("470", None, "gpu.cuda: exo v1.0.71 has nothing for a driver without CUDA | it has: cuda12, cuda13"),
     ],

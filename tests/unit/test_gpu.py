@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from builder.errors import SpecError
 from builder.gpu import choice_of, stack_of, table
-from builder.gpu.choose import Choice, Wish, choose
+from builder.gpu.choose import Choice, Wish, can_drive, choose
 from builder.gpu.table import version
 from builder.spec.load import loads
 from builder.spec.model import Cluster
@@ -71,6 +72,8 @@ def test_names_of_cards_are_read_as_people_write_them() -> None:
     [
         ("{model: rtx-5007}", "", "gpu.model", "or rtx-5070?"),
         ("{model: radeon}", "", "gpu.model", "known: rtx-5090"),
+        ("{model: rtx-5060-ti}", "", "gpu.model", "did you mean rtx-5060-ti-16g or rtx-5060-ti-8g"),
+        ("{model: rtx-3060-laptop}", "", "gpu.model", "did you mean rtx-3060 or"),
         # Debian 13's own 550 does not know an RTX 5070, and there are two ways out.
         ("{model: rtx-5070}", "", "gpu.model", "ubuntu noble (driver 580)"),
         ("{model: rtx-5070}", "", "gpu.model", "the archive for debian trixie has 550, 535"),
@@ -78,8 +81,20 @@ def test_names_of_cards_are_read_as_people_write_them() -> None:
         ('{model: rtx-3090, driver: "580"}', "", "gpu.driver", "it has 550, 535 | take 550"),
         ('{model: rtx-5070, modules: "proprietary"}', NOBLE, "gpu.modules", "write open"),
         ('{model: rtx-3090, cuda: "13"}', "", "gpu.cuda", "needs driver 580.65.06 or later"),
-        ('{model: rtx-3090, cuda: "12.8"}', "", "gpu.cuda", "cuda 12.4"),
+        (
+            '{model: rtx-3090, cuda: "12.8"}',
+            "",
+            "gpu.cuda",
+            "take cuda 12.4; what works: debian trixie, source nvidia",
+        ),
+        ('{model: gtx-1080, cuda: "12.9"}', "", "gpu.cuda", "what works: ubuntu noble (driver 580)"),
         ('{model: rtx-5070, cuda: "12.4"}', NOBLE, "gpu.cuda", "take CUDA 12.8 or later"),
+        (
+            '{model: rtx-5070, cuda: "13.1"}',
+            NOBLE,
+            "gpu.cuda",
+            "needs driver 590.44.01 or later, and 580 is 580.173.02",
+        ),
         ('{model: gtx-1080, cuda: "13"}', NOBLE, "gpu.cuda", "take CUDA 12.9 or earlier"),
         ('{model: rtx-3090, cuda: "17"}', "", "gpu.cuda", "is not known"),
         ("{model: rtx-5070, install: runtime}", NOBLE, "gpu.install", "take CUDA 12.8"),
@@ -110,6 +125,23 @@ def test_pascal_gets_proprietary_modules_and_no_branch_after_580() -> None:
     found = choose(Wish("gtx-1080", "ubuntu", "noble"), table())
     assert isinstance(found, Choice)
     assert (found.flavour, found.cuda) == ("proprietary", "12")
+
+
+def test_nvidia_s_archive_for_debian_13_has_nothing_for_cards_before_turing() -> None:
+    """It begins with 590, which drives none of them."""
+    found = choose(Wish("gtx-1080", "debian", "trixie", "nvidia"), table())
+    assert not isinstance(found, Choice)
+    assert "up to 580, and NVIDIA's archive for debian trixie has 590" in found[0].message
+    assert "debian trixie (driver 550, 535); ubuntu noble (driver 580)" in found[0].hint
+
+
+def test_a_branch_after_a_card_s_last_does_not_drive_it() -> None:
+    """Whatever modules it has."""
+    card, found = table().models["gtx-1080"], table().archive("ubuntu", "noble", "archive")
+    assert found is not None
+    last = found.branches["580"]
+    assert can_drive(card, last)
+    assert not can_drive(card, replace(last, name="590", version="590.48.01"))
 
 
 def test_every_card_has_a_driver_somewhere_and_no_choice_breaks_the_table() -> None:

@@ -11,14 +11,15 @@ import pytest
 
 from builder import apt, lock, pgp, plan, preflight, resources
 from builder.apt import Package
-from builder.errors import SpecError
-from builder.gpu import choice_of, sources
+from builder.errors import BuilderError, SpecError
+from builder.gpu import choice_of, content, sources
 from builder.gpu import packages as names
 from builder.layers import base, modules
 from builder.lock import Lock, LockedModel
 from builder.mirror import Mirror
 from builder.spec.load import loads
 from builder.spec.model import Cluster
+from builder.spec.warnings import warnings
 from tests.unit.test_gpu import NOBLE, spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -47,10 +48,50 @@ def test_debian_compiles_and_ubuntu_takes_what_it_signed() -> None:
         lock.asks_of(debian)["packages"]
     )
     assert not {"dkms", "nvidia-open-kernel-dkms"} & set(lock.asks_of(debian)["packages"])
-    assert {"linux-modules-nvidia-580-open-generic", "nvidia-headless-no-dkms-580-open", "nvidia-utils-580"} < set(
-        lock.asks_of(ubuntu)["packages"]
-    )
+    asked = set(lock.asks_of(ubuntu)["packages"])
+    assert {"linux-modules-nvidia-580-open-generic", "nvidia-compute-utils-580", "nvidia-utils-580"} < asked
+    # The metapackage for headless machines brings the modules' source.
+    assert not [name for name in asked if "headless" in name or "source" in name]
     assert lock.target_of(debian).components == ("main", "non-free-firmware", "contrib", "non-free")
+
+
+@pytest.mark.parametrize(("install", "named"), [("runtime", "libcudart12"), ("toolkit", "nvidia-cuda-toolkit")])
+def test_cuda_is_installed_only_if_the_spec_asks(install: str, named: str) -> None:
+    asked = lock.asks_of(cluster(f"{{model: rtx-3090, install: {install}}}"))["packages"]
+    assert named in asked
+    assert not [name for name in lock.asks_of(cluster("{model: rtx-3090}"))["packages"] if "cudart" in name]
+    assert (content.facts(cluster(f"{{model: rtx-3090, install: {install}}}")) or {})["install"] == install
+
+
+def test_a_kernel_that_ubuntu_has_no_modules_for_yet_is_named_by_the_lock() -> None:
+    """As in noble-updates in August 2026: the kernel was two steps ahead of its modules for days."""
+    choice = choice_of(
+        cluster("{model: rtx-5070}", 'distribution: {name: ubuntu, release: "24.04", kernel: hwe}\n')
+    )
+    assert choice is not None
+    modules_of = "linux-modules-nvidia-580-open-{}".format
+    node = ["linux-image-7.0.0-28-generic", modules_of("7.0.0-28-generic"), modules_of("generic-hwe-24.04")]
+    sources.require_prebuilt(choice, node)
+    with pytest.raises(BuilderError, match=r"7\.0\.0-30-generic and not .*it has .*-7\.0\.0-28-generic") as caught:
+        sources.require_prebuilt(choice, [*node, "linux-image-7.0.0-30-generic", "linux-image-generic-hwe-24.04"])
+    assert "gpu.dkms" in caught.value.hint
+
+
+def test_ubuntu_s_cuda_is_in_multiverse_which_only_it_needs() -> None:
+    without, with_cuda = (cluster(f"{{model: rtx-3090{more}}}", NOBLE) for more in ("", ", install: runtime"))
+    assert lock.target_of(without).components == ("main", "restricted", "universe")
+    assert lock.target_of(with_cuda).components == ("main", "restricted", "universe", "multiverse")
+
+
+def test_ubuntu_s_modules_are_compiled_only_if_the_spec_asks() -> None:
+    wanted = cluster("{model: rtx-5070, dkms: true}", NOBLE)
+    asks, choice = lock.asks_of(wanted), choice_of(wanted)
+    assert asks["gpu"] == {"compiles": "nvidia-dkms-580-open", "archive": None}
+    assert not [name for name in asks["packages"] if "linux-modules-nvidia" in name or "dkms" in name]
+    assert choice is not None
+    compiled = names.to_compile(choice, ["linux-image-6.8.0-90-generic", "linux-image-generic"])
+    assert {"linux-headers-6.8.0-90-generic", "nvidia-dkms-580-open"} < set(compiled)
+    assert content.signed_by(wanted) == "nobody"
 
 
 def test_ubuntu_s_modules_are_those_of_the_kernel_s_flavour() -> None:
@@ -98,6 +139,22 @@ def test_held_packages_are_a_hook_of_the_base_s_command_line() -> None:
         "--customize-hook=upload /w/held /tmp/held",
         '--customize-hook=chroot "$1" xargs -a /tmp/held apt-mark hold >/dev/null && rm "$1/tmp/held"',
     ]
+
+
+def test_the_daemon_keeps_cards_awake_on_both_distributions() -> None:
+    """Ubuntu's own unit starts with --no-persistence-mode and stops when nothing wants it."""
+    for wanted in (cluster("{model: rtx-3090}"), cluster("{model: rtx-5070}", NOBLE)):
+        made = {file.path: file for file in content.files(wanted)}
+        folder = "/etc/systemd/system"
+        link = made[f"{folder}/multi-user.target.wants/nvidia-persistenced.service"].link
+        assert link == "/usr/lib/systemd/system/nvidia-persistenced.service"
+        text = made[f"{folder}/nvidia-persistenced.service.d/builder.conf"].content.decode()
+        on_ubuntu = wanted.distribution.name == "ubuntu"
+        assert ("StopWhenUnneeded=no\n" in text) == on_ubuntu
+        assert (
+            "ExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced" in text
+        ) == on_ubuntu
+        assert "ExecCondition=" in text and "no-persistence" not in text
 
 
 def test_the_layer_stands_between_base_and_engine() -> None:
@@ -266,12 +323,24 @@ def test_nvidia_s_archive_is_held_to_the_key_that_the_spec_names(tmp_path: Path)
     wanted = cluster(REPOSITORY % "8439 38DF 228D 22F7 B374 2BC0 D94A A3F0 EFE2 1092", base=tmp_path)
     choice = choice_of(wanted)
     assert choice is not None
-    assert (choice.branch.name, choice.modules.source) == ("590", "nvidia-kernel-open-dkms")
+    assert (choice.branch.name, choice.modules.source) == ("615", "nvidia-kernel-open-dkms")
+    # Their packages depend on Debian's contrib; firmware comes by name, as what would bring it is not on the node.
+    assert {"firmware-nvidia-gsp", "nvidia-persistenced"} < set(lock.asks_of(wanted)["packages"])
+    assert "contrib" in lock.target_of(wanted).components
+    # Their source has parts in C++, and Debian's has not.
+    assert "g++" in sources.to_compile(choice, ["linux-image-6.12.118-amd64"])
+    debian = choice_of(cluster("{model: rtx-3090}"))
+    assert debian is not None and "g++" not in sources.to_compile(debian, ["linux-image-6.12.118-amd64"])
     target = lock.target_of(wanted)
     where = sources.with_archive(Mirror({"main": "http://a.example/debian"}, "a test"), wanted)
     assert "deb [signed-by=/r/nvidia.gpg] http://nvidia.example/debian13 ./\n" in apt.sources_list(
         target, where, Path("/r")
     )
+    in_containers = cluster(
+        REPOSITORY % pgp.fingerprints((tmp_path / "k").read_bytes()), "runtime: docker\n", tmp_path
+    )
+    assert any("no nvidia-container-toolkit" in line for line in warnings(in_containers))
+    assert not any("no nvidia-container-toolkit" in line for line in warnings(wanted))
     with pytest.raises(SpecError) as caught:
         cluster(REPOSITORY % ("AB" * 20), base=tmp_path)
     (mistake,) = caught.value.mistakes

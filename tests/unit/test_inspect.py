@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from builder import against, inspect, lock, plan
+from builder import against, inspect, inspect_table, installed, lock, plan
 from builder.apt import Package
 from builder.errors import BuilderError, Exit
 from builder.inspect import Content, Inspection
 from builder.lock import Lock, LockedModel
 from builder.media import payload
+from builder.media.baseiso import LockedIso
 from builder.media.payload import Payload
 from builder.spec.load import loads
 from builder.spec.model import Cluster
@@ -25,6 +26,9 @@ from tests.conftest import EXAMPLES
 from tests.isotrees import CATALOGUE, INFO, LIVE_SERVER, MENU, with_arguments
 
 SHA = "0123456789abcdef" * 4
+HASH = "$6$saltsalt$Y.hGr40ZvsF1gmx7H/AZZHI7/nzsKyHSXZjpQF9Z6jkG6YNlPWuQntRB7tvcEwveKo6oz/eLfx9rB7wkSJUWq1"
+FINGERPRINT = "SHA256:ZkAslGjFiUHdGf/WUL8rQvkib4PTvQatUV0OUQSncCA"  # by ssh-keygen -l
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
 SEED = "autoinstall ds=nocloud\\;s=/cdrom/nocloud/"
 USER = "(/cdrom/nocloud/user-data)"
 ANY = "installs any machine, with"
@@ -137,7 +141,7 @@ def seeded(user: str, arguments: str = SEED) -> dict[str, str]:
 def test_what_it_does(files: dict[str, str], does: str, asks: bool | None) -> None:
     found = inspect.inspect(content(files))
     assert (found.does, found.asks) == (does, asks)
-    assert f"does      {does}" in inspect.table(found)
+    assert f"does      {does}" in inspect_table.table(found)
 
 
 def test_the_seed_s_document_comes_before_the_one_at_the_root() -> None:
@@ -172,7 +176,7 @@ def test_the_seed_s_document_comes_before_the_one_at_the_root() -> None:
 def test_what_can_never_work(files: dict[str, str], problem: str) -> None:
     found = inspect.inspect(content(files))
     assert any(problem in text for text in found.problems), found.problems
-    assert "problems" in inspect.table(found)
+    assert "problems" in inspect_table.table(found)
 
 
 def test_ubuntu_s_own_iso_has_no_problem() -> None:
@@ -185,7 +189,7 @@ def test_ubuntu_s_own_iso_has_no_problem() -> None:
 
 def test_what_a_terminal_would_obey_is_not_shown() -> None:
     found = inspect.inspect(content(stock() | {"/.disk/info": "Ubuntu-Server 24.04 \x1b[2J\n"}))
-    assert "\x1b" not in inspect.table(found)
+    assert "\x1b" not in inspect_table.table(found)
 
 
 # Media of ours.
@@ -234,7 +238,7 @@ def test_a_direct_medium_says_who_is_installed(planned: plan.Plan) -> None:
         ("node.site.squashfs", 5),
     ]
     assert [(model.name, model.size) for model in found.models] == [("quickstart.txt", 3000)]
-    shown = inspect.table(found)
+    shown = inspect_table.table(found)
     row = "  node1            10.77.0.11       mac=52:54:00:77:00:01; the largest disk of 4.0 GiB or more\n"
     assert row in shown
     json.dumps(found.as_data())
@@ -320,8 +324,8 @@ def test_a_manifest_that_cannot_be_understood(text: bytes) -> None:
     ],
 )
 def test_the_address_in_a_seed(text: bytes, address: str | None) -> None:
-    assert inspect.address_of(Payload({}, {"seeds/x/network-config": text}), "seeds/x") == address
-    assert inspect.address_of(Payload({}, {}), "seeds/x") is None
+    assert installed.address_of(Payload({}, {"seeds/x/network-config": text}), "seeds/x") == address
+    assert installed.address_of(Payload({}, {}), "seeds/x") is None
 
 
 @pytest.mark.parametrize(
@@ -333,7 +337,7 @@ def test_the_address_in_a_seed(text: bytes, address: str | None) -> None:
     ],
 )
 def test_a_disk_rule_in_words(disk: dict[str, Any], words: str) -> None:
-    assert inspect.disk_words(disk) == words
+    assert inspect_table.disk_words(disk) == words
 
 
 # Against a spec.
@@ -376,7 +380,15 @@ def respecified(quickstart: Cluster, pins: Lock, old: str, new: str) -> plan.Pla
     ("old", "new", "said"),
     [
         ("10.77.0.12", "10.77.0.13", "node2: address 10.77.0.12 on the medium, 10.77.0.13 now"),
-        ("10.77.0.12", "10.77.0.13", "node2: its seed differs: network-config"),
+        (
+            "10.77.0.12",
+            "10.77.0.13",
+            "node2: its seed differs: network-config (ethernets.cluster.addresses.0)",
+        ),
+        ("user: admin", "user: root2", "node1: its seed differs: user-data (users.0.name"),
+        ("from: cluster", "from: any", "site: made with other /etc/"),
+        ("port: 8080", "port: 8081", "site: made with other /etc/"),
+        ("models:\n", "media: {countdown: 9}\nmodels:\n", "media.countdown: 5 on the medium, 9 now"),
         ("52:54:00:77:00:02", "52:54:00:77:00:05", "node2: match mac=52:54:00:77:00:02 on the medium, mac=52:5"),
         (
             "min_size: 4G",
@@ -437,9 +449,61 @@ def planned_storage(todo: plan.Plan) -> dict[str, Any]:
 def test_a_difference_that_a_medium_does_not_list_is_said_to_be_one(
     quickstart: Cluster, pins: Lock, planned: plan.Plan
 ) -> None:
-    found = differs(direct(planned), plan.make(quickstart, replace(pins, epoch=pins.epoch + 1)))
+    """As on media of older builders."""
+    found = differs(direct(planned, made_of={}), plan.make(quickstart, replace(pins, epoch=pins.epoch + 1)))
     assert len(found) == 2
-    assert "nothing that a medium lists" in found[1]
+    assert "nothing that this medium lists" in found[1]
+
+
+def test_what_differs_in_what_it_is_made_of(
+    quickstart: Cluster, pins: Lock, planned: plan.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = direct(planned)
+    later = plan.make(quickstart, replace(pins, epoch=pins.epoch + 1))
+    assert differs(there, later)[1:] == ("base: made with other the archive's date",)
+    monkeypatch.setattr(plan.Plan, "ours", {**planned.ours, "code": "another"})
+    assert differs(there, plan.make(quickstart, pins))[1:] == ("medium: made with other the builder's own code",)
+
+
+UBUNTU = """\
+name: lab
+network: {{subnet: 192.168.1.0/24}}
+distribution: {{name: ubuntu, release: "24.04"}}
+access: {{ssh_keys: ["{key}"], password_hash: "{hash}"}}
+nodes: [{{name: left, match: {{mac: "02:00:00:50:70:01"}}}}]
+storage: {{root: 60G, layout: lvm, luks: {{passphrase_file: passphrase}}}}
+media: {{installer: subiquity, after: poweroff}}
+"""
+
+
+def test_what_becomes_of_a_machine(tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_text("correct horse\n")
+    cluster = loads(UBUNTU.format(key=PUBLIC_KEY, hash=HASH), base=tmp_path)
+    pins = Lock(lock.asks_of(cluster), 1, (), (), iso=LockedIso("ubuntu.iso", SHA, 5))
+    found = inspect.inspect(direct(plan.make(cluster, pins)))
+    table = inspect_table.table(found)
+    for line in (
+        "disk      root 60.0 GiB, logical volumes, encrypted",
+        f"access    admin: {FINGERPRINT} me@laptop; a password",
+        "after     the machine powers off",
+        "secret    the passphrase of the nodes' disks is on it, for anyone who holds it",
+        "secret    the hash of admin's password is on it, for anyone who holds it",
+    ):
+        assert f"\n{line}\n" in table
+    data = json.dumps(found.as_data())
+    assert "correct horse" not in table + data and HASH not in table + data
+    assert found.as_data()["accounts"] == (
+        {
+            "name": "admin",
+            "keys": ({"kind": "ssh-ed25519", "fingerprint": FINGERPRINT, "comment": "me@laptop"},),
+            "password": True,
+        },
+    )
+
+
+def test_a_key_that_is_none() -> None:
+    assert installed.key("") == installed.Key("", "", "")
+    assert installed.key("ssh-ed25519 ?") == installed.Key("ssh-ed25519", "", "")
 
 
 def test_the_table_does_not_run_over(planned: plan.Plan) -> None:
@@ -452,4 +516,4 @@ def test_many_menu_entries_are_counted() -> None:
     entry = MENU[MENU.index("menuentry") : MENU.index("grub_platform")]
     found: Inspection = inspect.inspect(content(stock(menu=entry * 50)))
     assert len(found.kernels) == 50
-    assert "  … and 38 more" in inspect.table(found)
+    assert "  … and 38 more" in inspect_table.table(found)

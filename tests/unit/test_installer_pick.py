@@ -178,7 +178,9 @@ class Live:
         self.cmdline.write_text(f"autoinstall builder.manifest={hashlib.sha256(data).hexdigest()} console=tty0\n")
 
     def pick(self, name: str = "") -> str:
-        manifest, node = pick.pick(self.console, name)
+        picked = pick.pick(self.console, name)
+        assert picked is not None
+        manifest, node = picked
         return f"{node.name} {manifest.plan[:4]}"
 
 

@@ -237,3 +237,13 @@ def test_pauses_grow_and_are_never_the_same_for_two_nodes() -> None:
 def test_memory_is_read(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 1000000 kB\nMemAvailable:     123 kB\n")
     assert web.memory_available(tmp_path / "meminfo") == 123 * 1024
+
+
+@pytest.mark.parametrize(("mebibytes", "enough"), [(944, True), (900, True), (899, False), (480, False)])
+def test_too_little_memory_is_said_with_both_numbers(tmp_path: Path, mebibytes: int, enough: bool) -> None:
+    (tmp_path / "meminfo").write_text(f"MemTotal:  {mebibytes * 1024} kB\nMemAvailable:  9999999 kB\n")
+    if enough:
+        web.require_memory(tmp_path / "meminfo")
+    else:
+        with pytest.raises(InstallError, match=rf"has {mebibytes}\.0 MiB of memory, .* needs 1 GiB"):
+            web.require_memory(tmp_path / "meminfo")

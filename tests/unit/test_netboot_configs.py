@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from builder.errors import BuilderError
 from builder.netboot import configs
 from builder.netboot.configs import Dhcp
+from builder.netboot.live import Live
 from builder.spec.model import Cluster
 from tests.sites import site_of
 
@@ -43,8 +44,24 @@ def test_the_boot_scripts_are_as_they_were(
 def test_only_the_script_of_an_ordered_node_starts_the_installer(quickstart: Cluster) -> None:
     for loader in ("grub", "ipxe"):
         assert "boot=builder" not in configs.local_script(loader, "x")
-    arguments = configs.kernel_arguments(site_of(quickstart, TOP), ORDER, CARD).split()
+    arguments = configs.kernel_arguments(site_of(quickstart, TOP), ORDER, CARD)
     assert f"builder.order={ORDER}" in arguments and "BOOTIF=01-52-54-00-77-00-01" in arguments
+
+
+@pytest.mark.parametrize("loader", ["ipxe", "grub"])
+def test_ubuntu_s_installer_is_started_as_on_its_medium(
+    quickstart: Cluster, golden: Callable[[str, str], None], loader: configs.Loader
+) -> None:
+    site = site_of(quickstart, TOP, live=Live("quickstart.iso", 3_000_000_001))
+    script = configs.install_script(site, loader, "node1", ORDER, CARD)
+    golden(f"netboot/install-ubuntu.{loader}", script)
+    words = configs.kernel_arguments(site, ORDER, CARD)
+    assert {f"iso-url={site.web}/quickstart.iso", "builder.memory=4910", "autoinstall"} <= set(words)
+    # A ";" ends a command of GRUB's, and all that follows would be lost; to iPXE it is a letter.
+    seed = f"s={site.control}/v1/seed/{ORDER}/"
+    assert (f"ds=nocloud\\;{seed} " if loader == "grub" else f"ds=nocloud;{seed} ") in script
+    # What followed a "---" would go into the node's own boot menu (curtin/commands/install_grub.py).
+    assert "---" not in words
 
 
 @pytest.mark.parametrize(

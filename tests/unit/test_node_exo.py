@@ -236,10 +236,10 @@ class Look:
         self.state = state
 
     def get(self, name: str, port: int, path: str) -> SimpleNamespace:
-        assert (name, port) == ("node2", 52415)
+        assert (name, port, path) == ("node2", 52415, "/state")
         if self.state is None:
             raise ConnectionRefusedError(111, "Connection refused")
-        return SimpleNamespace(status=200, body=json.dumps(self.state[path.rpartition("/")[2]]).encode())
+        return SimpleNamespace(status=200, body=json.dumps(self.state).encode())
 
 
 def members(state: State | None) -> dict[str, str | None]:
@@ -297,6 +297,27 @@ def test_exo_is_started_with_its_nodes_own_flags_and_memory() -> None:
     engine = CLUSTER["engine"]
     assert start.arguments(engine, "node2") == ["exo", "--libp2p-port", "30415", "--api-port", "52415"]
     assert start.memory(engine, "node1") == {"OVERRIDE_MEMORY_MB": "10500"} and start.memory(engine, "node2") == {}
+
+
+def test_exo_knows_the_models_that_the_node_has_and_no_others(tmp_path: Path) -> None:
+    resources, models = tmp_path / "resources", tmp_path / "models"
+    for name in (
+        "inference_model_cards/org--here",
+        "inference_model_cards/org--not",
+        "image_model_cards/org--pic",
+    ):
+        (resources / name).parent.mkdir(parents=True, exist_ok=True)
+        (resources / f"{name}.toml").write_text(name)
+    (resources / "inference_model_cards/of-this-cluster.toml").write_text("ours")
+    for name in ("org--here", "org--pic"):
+        (models / name).mkdir(parents=True)
+    start.cards(resources, models, tmp_path / "chosen")
+    found = {str(path.relative_to(tmp_path / "chosen")): path.read_text() for path in tmp_path.glob("chosen/*/*")}
+    assert found == {
+        "inference_model_cards/org--here.toml": "inference_model_cards/org--here",
+        "inference_model_cards/of-this-cluster.toml": "ours",
+        "image_model_cards/org--pic.toml": "image_model_cards/org--pic",
+    }
 
 
 def test_what_is_put_into_the_environment_is_not_in_pythons_copy() -> None:

@@ -64,6 +64,8 @@ def test_command_lines(planned: plan.Plan, golden: Callable[[str, str], None]) -
 def test_the_manifest(planned: plan.Plan, golden: Callable[[str, str], None]) -> None:
     manifest = payload.manifest(planned, [{"path": "layers/node.squashfs", "size": 1, "sha256": SHA}])
     manifest["plan"] = "PLAN-ID"
+    made_of = manifest.pop("made_of")  # covers our own code, too
+    assert set(made_of) == {"base", "site", "medium"} and "/etc/nftables.conf" in made_of["site"]
     golden("quickstart/manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 

@@ -106,6 +106,40 @@ def test_a_node_with_a_problem_fails_its_point_and_the_others_are_looked_at(pair
     assert report.steps[0].reason.startswith("node1: exo.service crashed")
 
 
+CARD = "NVIDIA GeForce RTX 3090, 550.163.01, 24576 MiB, 8.6"
+
+
+@pytest.mark.parametrize(
+    ("cards", "status", "outcome", "why"),
+    [
+        (f"{CARD}\n{CARD}", 0, "passed", ""),
+        (CARD, 0, "failed", "node1 has 1 GPUs, and the spec says 2"),
+        (
+            f"{CARD}\n{CARD.replace('550.163.01', '535.274.02')}",
+            0,
+            "failed",
+            "node1 has another driver than 550: NVIDIA GeForce RTX 3090, 535.274.02",
+        ),
+        ("No devices were found", 6, "failed", "exited 6"),
+    ],
+)
+def test_the_driver_is_asked_for_the_cards(
+    pair: Cluster, tmp_path: Path, cards: str, status: int, outcome: str, why: str
+) -> None:
+    with_gpus = loads(f"{SPEC}gpu: {{model: rtx-3090, count: 2}}\n", base=tmp_path)
+
+    def ask(argv: Sequence[str]) -> Completed:
+        if "nvidia-smi --query-gpu" in argv[-1]:
+            return Completed(cards, "", status)
+        return Completed("-12.5 Device(gpu, 0)", "", 0) if "mx.gpu" in argv[-1] else nodes()(argv)
+
+    report = realnodes.verify(with_gpus, PLAN, lambda _line: None, ask=ask)
+    (step,) = (step for step in report.steps if step.name == realnodes.DRIVER)
+    assert (step.outcome, report.passed) == (outcome, outcome == "passed")
+    assert why in step.reason
+    assert outcomes(report)[realnodes.ENGINE_GPU] == "passed"
+
+
 def test_an_answer_that_a_node_had_no_part_in_is_none(pair: Cluster) -> None:
     report = realnodes.verify(pair, PLAN, lambda _line: None, ask=nodes("joined"))
     assert not report.passed and outcomes(report)[realnodes.COMPLETION] == "failed"

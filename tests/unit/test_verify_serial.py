@@ -110,6 +110,7 @@ def test_what_was_written_just_before_the_end_is_seen(follow: Follow) -> None:
         (b"[ 1.0] Kernel panic - not syncing: VFS", "the kernel panicked"),
         (b"You are in emergency mode. After", "the system went into emergency mode"),
         (b"An error occurred. Press enter to start a shell", "Ubuntu's installer failed"),
+        (b"builder: the install failed", "Ubuntu's installer failed"),
         (b"Confirmation is required to continue.", "Ubuntu's installer waits for a person"),
     ],
 )

@@ -234,11 +234,12 @@ def _cuda(cluster: Cluster) -> list[Finding]:
     if gpu is None:
         message = f"exo {version.name} has nothing for {stack.cuda or 'a driver without CUDA'}"
         return [Finding(("gpu", "cuda"), message, f"it has: {', '.join(version.gpu)}")]
-    if _number(stack.driver) < _number(gpu.driver):
-        message = f"exo's {gpu.extra} needs driver {gpu.driver}, and the nodes get {stack.driver}"
-        older = [name for name, one in version.gpu.items() if _number(one.driver) <= _number(stack.driver)]
-        hint = f"take gpu.cuda: {older[-1]}" if older else f"take gpu.driver: {gpu.driver}"
-        return [Finding(("gpu", "driver"), message, f"{hint}, or a newer driver" if older else hint)]
+    if _number(stack.version) < _number(gpu.driver):
+        message = f"exo's {gpu.extra} needs driver {gpu.driver}, and the nodes get {stack.version}"
+        older = [name for name, one in version.gpu.items() if _number(one.driver) <= _number(stack.version)]
+        newer = f'a newer driver: gpu.driver: "{gpu.driver.partition(".")[0]}" or later'
+        hint = f'write gpu.cuda: "{older[-1].removeprefix("cuda")}", or take {newer}' if older else f"take {newer}"
+        return [Finding(("gpu", "driver"), message, hint)]
     return []
 
 

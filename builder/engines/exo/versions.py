@@ -137,7 +137,7 @@ VERSIONS = {
             },
             stuck=("miniaudio",),
             keeps=("config/exo/node_id.keypair", "cache/exo/exo_log", "data/exo/event_log"),
-            edits=(mends.LET_THE_STATUS_OUT, mends.BE_PATIENT, mends.COUNT_LATE_VOTES),
+            edits=(mends.LET_THE_STATUS_OUT, mends.BE_PATIENT, mends.COUNT_LATE_VOTES, *mends.FORGET_OLD_IDS),
         ),
         Version(
             name="zenoh-2026-06-22",

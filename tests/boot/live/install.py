@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 
 MIB = 1 << 20
+LUKS_OVERHEAD, LVM_OVERHEAD, EXTENT = 16 * MIB, MIB, 4 * MIB  # as subiquity reckons
+KEY = Path("/run/live/luks-key")
 TARGET = Path("/target")
 CONFIGURED, TREE = Path("/run/live/configured"), Path("/run/live/tree")
 CONFIG = Path("/run/live/curtin.conf")
@@ -169,23 +171,36 @@ def storage_version() -> int:
 
 
 def actions(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The actions with the disk that their match finds, and with the place of every partition."""
-    done = []
+    """The actions with the disk that their match finds, the place of every partition, the size of what takes the
+    rest, and the passphrase in a file (models/filesystem.py: apply_autoinstall_config, DM_Crypt)."""
+    done: list[dict[str, Any]] = []
+    sizes: dict[str, int] = {}  # of what holds others, and what is left of it
     at = MIB
-    size = 0
     for action in config:
         action = dict(action)
-        if action["type"] == "disk":
-            (action["path"],) = action.pop("match").values()
-            name = Path(action["path"]).name
-            size = int(Path(f"/sys/class/block/{name}/size").read_text()) * 512
-        if action["type"] == "partition":
-            if action["size"] == -1:
-                action["size"] = size // MIB * MIB - MIB - at
-            action["offset"] = at
-            at += action["size"]
-        if action["type"] == "lvm_partition" and action["size"] == -1:
-            del action["size"]
+        match action["type"]:
+            case "disk":
+                (action["path"],) = action.pop("match").values()
+                name = Path(action["path"]).name
+                sizes[action["id"]] = int(Path(f"/sys/class/block/{name}/size").read_text()) * 512
+            case "partition":
+                rest = sizes[action["device"]] // MIB * MIB - MIB - at
+                sizes[action["id"]] = action["size"] = rest if action["size"] == -1 else action["size"]
+                action["offset"] = at
+                at += action["size"]
+            case "dm_crypt":
+                sizes[action["id"]] = sizes[action["volume"]] - LUKS_OVERHEAD
+                action |= {"keyfile": str(KEY), "recovery_keyfile": None}
+                KEY.touch(mode=0o600)
+                KEY.write_text(action.pop("key"))
+            case "lvm_volgroup":
+                sizes[action["id"]] = sum(
+                    (sizes[device] - LVM_OVERHEAD) // EXTENT * EXTENT for device in action["devices"]
+                )
+            case "lvm_partition":
+                size = sizes[action["volgroup"]] if action["size"] == -1 else action["size"]
+                sizes[action["volgroup"]] -= size
+                action["size"] = f"{size}B"
         done.append(action)
     return done
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 READY = ("RunnerReady", "RunnerRunning")
-PARTS = ("topology", "nodeIdentities", "instances", "runners")
 
 
 class Seen(NamedTuple):
