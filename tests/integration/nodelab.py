@@ -27,7 +27,7 @@ SSH = Rule("tcp", "22", None, "ssh")
 RPC = Rule("tcp", "50052", SUBNET, "llama.cpp RPC")
 JOINED = Rule("tcp", "50051", SUBNET, "builder-join")
 RULES = (SSH, RPC, JOINED)
-PATIENCE = 90  # seconds, for what comes within a few on a quiet machine
+PATIENCE = 300  # seconds, for what comes within a few on a quiet machine; a busy one took more than 90
 
 CLUSTER: dict[str, Any] = {
     "cluster": "pair",
@@ -139,7 +139,7 @@ def lab(tmp_path: Path, usr: Path) -> Iterator[tuple[Node, Node]]:
     with ExitStack() as stack:
         nodes = []
         for name in ("node1", "node2"):
-            holder = stack.enter_context(start(["unshare", "--net", "sleep", "600"], step="a namespace"))
+            holder = stack.enter_context(start(["unshare", "--net", "sleep", "3600"], step="a namespace"))
             stack.callback(holder.terminate)
             eventually(lambda pid=holder.pid: _separate(pid))  # type: ignore[misc]
             nodes.append(Node(name, make_root(tmp_path / name, name), holder.pid, usr))
