@@ -46,6 +46,7 @@ def archive(tmp_path: Path) -> Path:
     run([*gpg, "--quick-generate-key", "tester", "ed25519", "sign", "never"], step="making a key")
     run([*gpg, "--clearsign", "--output", folder / "InRelease", folder / "Release"], step="signing")
     run([*gpg, "--armor", "--output", folder / "key.asc", "--export"], step="exporting the key")
+    run(["gpgconf", "--homedir", home, "--kill", "all"], step="ending gpg's agent")
     return folder
 
 
