@@ -19,6 +19,7 @@ from builder.spec.model import Cluster
 Dhcp = Literal["proxy", "full", "none"]
 Loader = Literal["ipxe", "grub"]
 _TRIES = 24  # of the boot loader, 5 seconds between two
+LABEL = "BUILDER-ESP"  # of the ESP that both installers make
 POOL = 128  # addresses that are given to machines we do not know
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -183,13 +184,24 @@ def install_script(site: Site, loader: Loader, node: str, order: str, card: str)
 
 
 def local_script(loader: Loader, why: str) -> str:
-    """What a boot loader does for every other machine: the firmware's next choice, which is its disk."""
+    """What a boot loader does for every other machine: its disk, which is the firmware's next choice."""
     lines: Mapping[Loader, tuple[str, ...]] = {
         "ipxe": ("#!ipxe", f"echo {why}: booting the next device", "exit 1", ""),
-        # A loader for BIOS cannot hand back, so it starts the first disk itself.
+        # A loader for BIOS cannot hand back, and UEFI firmware may take one that does for one that has done its
+        # work, and show its setup (OVMF does). So GRUB starts the disk itself, by UEFI the one that we installed.
         "grub": (
             f'echo "{why}: booting the next device"',
             'if [ "$grub_platform" = efi ]; then',
+            f"  search --no-floppy --label --set=disk {LABEL}",
+            '  if [ -n "$disk" ]; then',
+            "    set root=$disk",
+            "    for loader in /EFI/debian/shimx64.efi /EFI/ubuntu/shimx64.efi /EFI/BOOT/BOOTX64.EFI; do",
+            "      if [ -f $loader ]; then",
+            "        chainloader $loader",
+            "        boot",
+            "      fi",
+            "    done",
+            "  fi",
             "  exit 1",
             "fi",
             "set root=(hd0)",

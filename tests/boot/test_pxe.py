@@ -157,6 +157,8 @@ def test_a_node_is_installed_over_the_network_once_and_keeps_its_models(lab: Lab
         after = lab.requests("/models/")[len(before) :]
         assert sum(size for _, size in after) < 100, after  # asked for, to see that it is there, and not sent
         assert disks.read_file(lab.disk, "/usr/share/builder/manifest.json", lab.folder / "manifest.json")
+        with lab.start(lab.machine("secure-boot"), "disk-again") as vm:
+            assert lab.wait(vm, DISK).name == "disk", vm.serial.screen()
 
 
 def test_a_changed_byte_is_refused_and_no_disk_is_written(lab: Lab) -> None:
