@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +66,8 @@ def remove(path: Path) -> None:
 
 def mounts_below(path: Path, table: str) -> list[str]:
     """The mount points in a folder, by the kernel's ``table``, the outer ones first. Pure."""
-    points = [line.split()[1].encode().decode("unicode_escape") for line in table.splitlines()]
+    octal = re.compile(r"\\([0-7]{3})")  # how the kernel writes a space
+    points = [octal.sub(lambda code: chr(int(code[1], 8)), line.split()[1]) for line in table.splitlines()]
     return [point for point in points if Path(point).is_relative_to(path.resolve())]
 
 

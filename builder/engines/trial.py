@@ -7,6 +7,7 @@ all nodes, say) asks for its dashboard, and does its task among the commands.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,23 @@ class Request:
     read: Callable[[bytes], str]
     body: Mapping[str, Any] | None = None
     patience: float = 120
+
+
+def chat(node: str, port: int, text: str, *, tokens: int = 512, patience: float = 600, **more: Any) -> Request:
+    """One whole answer to a text, by the API of OpenAI that every model server here has; ``more`` of its body."""
+    body = {"messages": [{"role": "user", "content": text}], "max_tokens": tokens, **more}
+    return Request(node, port, "/v1/chat/completions", answer_of, body, patience)
+
+
+def answer_of(reply: bytes) -> str:
+    """The text of a chat's reply; of a model that came no further than thinking, its thoughts."""
+    message = json.loads(reply)["choices"][0]["message"]
+    return str(message.get("content") or message.get("reasoning_content") or "")
+
+
+def tokens_of(reply: bytes) -> str:
+    """How many tokens were made for a reply."""
+    return str(json.loads(reply)["usage"]["completion_tokens"])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from builder import engines, firewall, lock, plan
 from builder.engines import exo
 from builder.engines.exo import making, models, trial
 from builder.engines.exo.versions import VERSIONS
+from builder.engines.trial import answer_of
 from builder.errors import SpecError
 from builder.gpu import GpuStack
 from builder.lock import Lock, LockedModel
@@ -381,9 +382,9 @@ def recorded(name: str) -> str:
 
 
 def test_the_trial_reads_a_real_answer() -> None:
-    assert trial.read_answer(recorded("completion").encode()).startswith("enerated")
+    assert answer_of(recorded("completion").encode()).startswith("enerated")
     with pytest.raises(LookupError):
-        trial.read_answer(b'{"error": {"message": "No instance found for model x"}}')
+        answer_of(b'{"error": {"message": "No instance found for model x"}}')
 
 
 def judge(text: str) -> tuple[bool, str]:

@@ -13,9 +13,9 @@ from builder.errors import BuilderError
 def test_what_is_mounted_below_the_outer_ones_first(tmp_path: Path) -> None:
     table = (
         f"/dev/vda / ext4 rw 0 0\nsys {tmp_path}/a/sys sysfs ro 0 0\n"
-        f"none {tmp_path}/a/with\\040space/pts devpts rw 0 0\nnone {tmp_path}/ab devpts rw 0 0\n"
+        f"none {tmp_path}/a/für\\040alle devpts rw 0 0\nnone {tmp_path}/ab devpts rw 0 0\n"
     )
-    assert files.mounts_below(tmp_path / "a", table) == [f"{tmp_path}/a/sys", f"{tmp_path}/a/with space/pts"]
+    assert files.mounts_below(tmp_path / "a", table) == [f"{tmp_path}/a/sys", f"{tmp_path}/a/für alle"]
     assert files.mounts_below(tmp_path / "b", table) == []
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from builder.engines.trial import Look, Request, Trial, Verdict
+from builder.engines.trial import Look, Request, Trial, Verdict, chat, tokens_of
 
 TOKENS = 16
 READY = ("RunnerReady", "RunnerRunning")
@@ -51,29 +51,7 @@ SMOKE = (
 
 def completion(node: str, port: int, model: str, text: str, *, tokens: int) -> Request:
     """One answer to ``text``, whole."""
-    return Request(
-        node=node,
-        port=port,
-        path="/v1/chat/completions",
-        body={
-            "model": model,
-            "messages": [{"role": "user", "content": text}],
-            "stream": False,
-            "max_tokens": tokens,
-            "temperature": 0,
-        },
-        read=read_answer,
-        patience=300,
-    )
-
-
-def read_tokens(reply: bytes) -> str:
-    return str(json.loads(reply)["usage"]["completion_tokens"])
-
-
-def read_answer(reply: bytes) -> str:
-    message = json.loads(reply)["choices"][0]["message"]
-    return str(message.get("content") or message["reasoning_content"])
+    return chat(node, port, text, tokens=tokens, patience=300, model=model, stream=False, temperature=0)
 
 
 def trial(master: str, nodes: Sequence[str], api: int, peers: int, model: str) -> Trial:
@@ -88,7 +66,7 @@ def trial(master: str, nodes: Sequence[str], api: int, peers: int, model: str) -
         request=completion(master, api, model, "Subject to the terms", tokens=TOKENS),
         looks=(Look(master, state),),
         judge=partial(_judge, tuple(nodes), model),
-        speed=replace(completion(master, api, model, "Count to a hundred.", tokens=128), read=read_tokens),
+        speed=replace(completion(master, api, model, "Count to a hundred.", tokens=128), read=tokens_of),
     )
 
 

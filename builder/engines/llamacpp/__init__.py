@@ -15,6 +15,7 @@ from builder.engines.kind import Files, Finding, Kind, Minimum, Part, Port
 from builder.engines.llamacpp import cuda, trial
 from builder.engines.llamacpp import model as gguf
 from builder.engines.trial import Request, Trial
+from builder.engines.trial import chat as completion
 from builder.spec import types as t
 from builder.spec.engine import Engine
 
@@ -139,7 +140,7 @@ def try_out(cluster: Cluster) -> Trial:
 
 
 def chat(cluster: Cluster, text: str) -> Request:
-    return trial.answer(head(cluster), options(cluster).port, text)
+    return completion(head(cluster), options(cluster).port, text)
 
 
 KIND = Kind(

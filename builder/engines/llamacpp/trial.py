@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from builder.engines.trial import Look, Request, Trial, Verdict
+from builder.engines.trial import Look, Request, Trial, Verdict, tokens_of
 
 TOKENS = 16
 # The tiny model's hidden state is 256 numbers of 2 bytes; a worker sends at least one a token, a real model more.
@@ -34,24 +34,10 @@ def trial(head: str, port: int, workers: Mapping[str, str], rpc_port: int) -> Tr
             port=port,
             path="/v1/completions",
             body={"prompt": "Count to a hundred.", "max_tokens": 128, "temperature": 0},
-            read=_tokens,
+            read=tokens_of,
             patience=600,
         ),
     )
-
-
-def answer(head: str, port: int, text: str) -> Request:
-    """One answer to a text, by the API's chat."""
-    body = {"messages": [{"role": "user", "content": text}], "max_tokens": 512}
-    return Request(head, port, "/v1/chat/completions", _said, body, patience=600)
-
-
-def _said(reply: bytes) -> str:
-    return str(json.loads(reply)["choices"][0]["message"]["content"])
-
-
-def _tokens(reply: bytes) -> str:
-    return str(json.loads(reply)["usage"]["completion_tokens"])
 
 
 def _text(reply: bytes) -> str:

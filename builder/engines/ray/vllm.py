@@ -9,12 +9,12 @@ inductor one for C++. No GPU was at hand: this was checked against the programs'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from builder.engines import trial
 from builder.engines.kind import Files, Finding, Port
 from builder.engines.trial import Request
 from builder.gpu import stack_of
@@ -70,13 +70,7 @@ def facts(wanted: Vllm, cluster: Cluster) -> dict[str, Any]:
 
 def chat(wanted: Vllm, head: str, text: str) -> Request:
     """One answer to a text."""
-    body = {"model": wanted.model, "messages": [{"role": "user", "content": text}], "max_tokens": 512}
-    return Request(head, wanted.port, "/v1/chat/completions", _said, body, patience=600)
-
-
-def _said(reply: bytes) -> str:
-    message = json.loads(reply)["choices"][0]["message"]
-    return str(message.get("content") or message["reasoning_content"])
+    return trial.chat(head, wanted.port, text, model=wanted.model)
 
 
 def gpus(cluster: Cluster) -> int:

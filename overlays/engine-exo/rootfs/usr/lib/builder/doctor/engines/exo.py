@@ -40,7 +40,7 @@ def url(cluster):
 def members(cluster, look):
     names = [entry["name"] for entry in cluster["nodes"]]
     try:
-        state = _get(cluster, look, "/state")  # whole: of a part exo makes the whole first
+        state = _state(cluster, look)
         found = exostate.seen(state)
         if (
             look.me not in found.ids
@@ -87,10 +87,11 @@ def _serving(instances, reasons, cluster):
     return dict.fromkeys(reasons, f"the model is not ready yet ({exostate.describe(instances[0])})")
 
 
-def _get(cluster, look, path):
-    reply = look.get(look.me, int(cluster["engine"]["api"]["port"]), path)
+def _state(cluster, look):
+    """All of it: of a part exo makes the whole first."""
+    reply = look.get(look.me, int(cluster["engine"]["api"]["port"]), "/state")
     if reply.status != 200:
-        raise ValueError(f"{path}: status {reply.status}")
+        raise ValueError(f"/state: status {reply.status}")
     return json.loads(reply.body)
 
 
