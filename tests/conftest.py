@@ -1,4 +1,4 @@
-"""What every test may use: golden files, the examples, and the promise that unit tests start no process."""
+"""What every test may use: golden files, the quickstart and its plan, and that unit tests start no process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from builder import lock, plan
 from builder import run as runner
+from builder.apt import Package
+from builder.lock import Lock, LockedModel
 from builder.spec.load import load
 from builder.spec.model import Cluster
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
+SHA = "0123456789abcdef" * 4
 
 # No test may fail for how busy the machine is.
 _CHECKS = [hypothesis.HealthCheck.too_slow]
@@ -58,3 +62,19 @@ def quickstart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Clus
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1r1Wq3J4m8u6QzZ0nT4m1fXxw7n3mT9g9q4kqk5c2V tester@example\n"
     (tmp_path / ".ssh/id_ed25519.pub").write_text(key)
     yield load(EXAMPLES / "quickstart.yaml")
+
+
+@pytest.fixture
+def pins(quickstart: Cluster) -> Lock:
+    """A small lock that answers the quickstart."""
+    packages = (
+        Package("bash", "5.2.37-2+b10", "amd64", "main", "pool/main/b/bash/bash.deb", 1_500_000, SHA),
+        Package("sudo", "1:1.9", "amd64", "security", "pool/main/s/sudo/sudo.deb", 2_000_000, SHA[::-1]),
+    )
+    models = tuple(LockedModel(model.name, model.sha256 or SHA, 3000) for model in quickstart.models)
+    return Lock(lock.asks_of(quickstart), 1_700_000_000, packages, models)
+
+
+@pytest.fixture
+def planned(quickstart: Cluster, pins: Lock) -> plan.Plan:
+    return plan.make(quickstart, pins)

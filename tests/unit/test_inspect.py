@@ -1,4 +1,4 @@
-"""What a medium does, from what was read of it; and whether a spec would still make it."""
+"""What a medium does, from what was read of it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from typing import Any
 import pytest
 
 from builder import against, inspect, inspect_table, installed, lock, plan
-from builder.apt import Package
 from builder.errors import BuilderError, Exit
 from builder.inspect import Content, Inspection
-from builder.lock import Lock, LockedModel
-from builder.media import payload
+from builder.lock import Lock
 from builder.media.baseiso import LockedIso
 from builder.media.payload import Payload
 from builder.spec.load import loads
-from builder.spec.model import Cluster
 from builder.unattended import OURS
-from tests.conftest import EXAMPLES
+from tests.conftest import SHA
 from tests.isotrees import CATALOGUE, INFO, LIVE_SERVER, MENU, with_arguments
 
-SHA = "0123456789abcdef" * 4
 HASH = "$6$saltsalt$Y.hGr40ZvsF1gmx7H/AZZHI7/nzsKyHSXZjpQF9Z6jkG6YNlPWuQntRB7tvcEwveKo6oz/eLfx9rB7wkSJUWq1"
 FINGERPRINT = "SHA256:ZkAslGjFiUHdGf/WUL8rQvkib4PTvQatUV0OUQSncCA"  # by ssh-keygen -l
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
@@ -195,21 +191,6 @@ def test_what_a_terminal_would_obey_is_not_shown() -> None:
 # Media of ours.
 
 
-@pytest.fixture
-def pins(quickstart: Cluster) -> Lock:
-    packages = (
-        Package("bash", "5.2", "amd64", "main", "pool/bash.deb", 1_500_000, SHA),
-        Package("sudo", "1.9", "amd64", "main", "pool/sudo.deb", 2_000_000, SHA[::-1]),
-    )
-    models = tuple(LockedModel(model.name, model.sha256 or SHA, 3000) for model in quickstart.models)
-    return Lock(lock.asks_of(quickstart), 1_700_000_000, packages, models)
-
-
-@pytest.fixture
-def planned(quickstart: Cluster, pins: Lock) -> plan.Plan:
-    return plan.make(quickstart, pins)
-
-
 def direct(todo: plan.Plan, **changes: Any) -> Content:
     """The direct medium of a plan, its layers a few bytes long; ``changes`` are made to the manifest."""
     now = against.wanted(todo)
@@ -340,131 +321,6 @@ def test_a_disk_rule_in_words(disk: dict[str, Any], words: str) -> None:
     assert inspect_table.disk_words(disk) == words
 
 
-# Against a spec.
-
-
-def differs(there: Content, now: plan.Plan) -> tuple[str, ...]:
-    return against.differences(inspect.carried(there), against.wanted(now))
-
-
-def test_a_medium_is_what_its_own_plan_would_make(planned: plan.Plan) -> None:
-    assert differs(direct(planned), planned) == ()
-    assert against.table("lab.yaml", ()) == "against   lab.yaml: the medium is what it would build now"
-
-
-def test_the_manifest_of_a_build_is_the_one_that_is_compared(planned: plan.Plan, tmp_path: Path) -> None:
-    """What ``wanted`` leaves out is the layers' bytes, and nothing else."""
-    (tmp_path / "x").write_bytes(b"layer")
-    layers = {layer.file: tmp_path / "x" for layer in planned.layers}
-    models = {model.sha256: tmp_path / "x" for model in planned.models}
-    built = payload.make(planned, layers, models).manifest
-    now = against.wanted(planned).manifest
-    assert {key: value for key, value in built.items() if key != "files"} == {
-        key: value for key, value in now.items() if key != "files"
-    }
-    missing = {entry["path"] for entry in built["files"]} - {entry["path"] for entry in now["files"]}
-    assert missing == {f"layers/{layer.file}" for layer in planned.layers}
-
-
-def test_a_foreign_iso_is_not_one_of_ours(planned: plan.Plan) -> None:
-    assert differs(content(stock()), planned) == ("it is not a medium that this builder made",)
-
-
-def respecified(quickstart: Cluster, pins: Lock, old: str, new: str) -> plan.Plan:
-    text = (EXAMPLES / "quickstart.yaml").read_text()
-    assert old in text
-    return plan.make(loads(text.replace(old, new), source="changed", base=EXAMPLES), pins)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("10.77.0.12", "10.77.0.13", "node2: address 10.77.0.12 on the medium, 10.77.0.13 now"),
-        (
-            "10.77.0.12",
-            "10.77.0.13",
-            "node2: its seed differs: network-config (ethernets.cluster.addresses.0)",
-        ),
-        ("user: admin", "user: root2", "node1: its seed differs: user-data (users.0.name"),
-        ("from: cluster", "from: any", "site: made with other /etc/"),
-        ("port: 8080", "port: 8081", "site: made with other /etc/"),
-        ("models:\n", "media: {countdown: 9}\nmodels:\n", "media.countdown: 5 on the medium, 9 now"),
-        ("52:54:00:77:00:02", "52:54:00:77:00:05", "node2: match mac=52:54:00:77:00:02 on the medium, mac=52:5"),
-        (
-            "min_size: 4G",
-            "min_size: 5G",
-            "node1: the largest disk of 4.0 GiB or more on the medium, the largest d",
-        ),
-        ("name: node2", "name: other", "node2: on the medium, not in the spec"),
-        ("name: node2", "name: other", "other: in the spec, not on the medium"),
-        ("name: quickstart", "name: lab", "cluster: quickstart on the medium, lab now"),
-    ],
-)
-def test_what_differs_in_the_spec(
-    quickstart: Cluster, pins: Lock, planned: plan.Plan, old: str, new: str, said: str
-) -> None:
-    found = differs(direct(planned), respecified(quickstart, pins, old, new))
-    assert found[0].startswith(f"plan: {(planned.id or '')[:12]} on the medium, ")
-    assert any(text.startswith(said) for text in found), found
-
-
-def test_what_differs_in_the_lock(quickstart: Cluster, pins: Lock, planned: plan.Plan) -> None:
-    newer = replace(
-        pins,
-        packages=(replace(pins.packages[0], version="5.3"), replace(pins.packages[1], name="vim")),
-        models=(replace(pins.models[0], sha256="f" * 64, size=4096), LockedModel("more", "e" * 64, 1)),
-    )
-    found = differs(direct(planned), plan.make(quickstart, newer))
-    was = planned.models[0].sha256[:12]
-    assert set(found[1:]) >= {
-        "package bash: 5.2 on the medium, 5.3 now",
-        "package sudo: 1.9 on the medium, none now",
-        "package vim: none on the medium, 1.9 now",
-        f"model quickstart.txt: 2.9 KiB, {was} on the medium, 4.0 KiB, ffffffffffff now",
-        "model more: in the lock, not on the medium",
-    }
-    assert "model more: on the medium, not in the lock" in differs(direct(plan.make(quickstart, newer)), planned)
-
-
-def test_what_differs_in_keys_that_nobody_foresaw(planned: plan.Plan) -> None:
-    storage = {**planned_storage(planned), "root": 4 << 30, "layout": "lvm"}
-    nodes = [{**node, "autoinstall": "autoinstall/x.json"} for node in against.wanted(planned).manifest["nodes"]]
-    found = differs(
-        direct(planned, storage=storage, after="poweroff", layers=["layers/node.squashfs"], nodes=nodes), planned
-    )
-    assert set(found) == {
-        "after: poweroff on the medium, reboot now",
-        "storage.layout: lvm on the medium, nothing now",
-        "storage.root: 4.0 GiB (4,294,967,296 bytes) on the medium, the rest now",
-        "layers: node.squashfs on the medium, node.squashfs < node.site.squashfs now",
-        "node1: autoinstall: autoinstall/x.json on the medium, nothing now",
-        "node2: autoinstall: autoinstall/x.json on the medium, nothing now",
-    }
-
-
-def planned_storage(todo: plan.Plan) -> dict[str, Any]:
-    return dict(against.wanted(todo).manifest["storage"])
-
-
-def test_a_difference_that_a_medium_does_not_list_is_said_to_be_one(
-    quickstart: Cluster, pins: Lock, planned: plan.Plan
-) -> None:
-    """As on media of older builders."""
-    found = differs(direct(planned, made_of={}), plan.make(quickstart, replace(pins, epoch=pins.epoch + 1)))
-    assert len(found) == 2
-    assert "nothing that this medium lists" in found[1]
-
-
-def test_what_differs_in_what_it_is_made_of(
-    quickstart: Cluster, pins: Lock, planned: plan.Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = direct(planned)
-    later = plan.make(quickstart, replace(pins, epoch=pins.epoch + 1))
-    assert differs(there, later)[1:] == ("base: made with other the archive's date",)
-    monkeypatch.setattr(plan.Plan, "ours", {**planned.ours, "code": "another"})
-    assert differs(there, plan.make(quickstart, pins))[1:] == ("medium: made with other the builder's own code",)
-
-
 UBUNTU = """\
 name: lab
 network: {{subnet: 192.168.1.0/24}}
@@ -504,12 +360,6 @@ def test_what_becomes_of_a_machine(tmp_path: Path) -> None:
 def test_a_key_that_is_none() -> None:
     assert installed.key("") == installed.Key("", "", "")
     assert installed.key("ssh-ed25519 ?") == installed.Key("ssh-ed25519", "", "")
-
-
-def test_the_table_does_not_run_over(planned: plan.Plan) -> None:
-    shown = against.table("lab.yaml", [f"package {number}" for number in range(100)]).splitlines()
-    assert len(shown) == 42
-    assert shown[-1] == "  … and 60 more; --json has all"
 
 
 def test_many_menu_entries_are_counted() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from builder import lock, nodefacts, plan
-from builder.apt import Package
 from builder.errors import BuilderError, Exit
 from builder.layers import base
 from builder.lock import Lock, LockedModel
@@ -19,24 +18,7 @@ from builder.media import bootkit, iso, payload
 from builder.media.bootkit import BootKit
 from builder.spec.load import loads
 from builder.spec.model import Cluster
-
-SHA = "0123456789abcdef" * 4
-
-
-@pytest.fixture
-def pins(quickstart: Cluster) -> Lock:
-    """A small lock that answers the quickstart."""
-    packages = (
-        Package("bash", "5.2.37-2+b10", "amd64", "main", "pool/main/b/bash/bash.deb", 1_500_000, SHA),
-        Package("sudo", "1:1.9", "amd64", "security", "pool/main/s/sudo/sudo.deb", 2_000_000, SHA[::-1]),
-    )
-    models = tuple(LockedModel(model.name, model.sha256 or SHA, 3000) for model in quickstart.models)
-    return Lock(lock.asks_of(quickstart), 1_700_000_000, packages, models)
-
-
-@pytest.fixture
-def planned(quickstart: Cluster, pins: Lock) -> plan.Plan:
-    return plan.make(quickstart, pins)
+from tests.conftest import SHA
 
 
 def test_rendered_files(planned: plan.Plan, golden: Callable[[str, str], None]) -> None:
