@@ -39,6 +39,8 @@ ALWAYS = 'while :; do "$@"; sleep 1; done'
 
 JOINED = "builder-joined 2/2"
 RAY_GIVES_UP = 32  # seconds, a little more than `ray start` waits for its raylet
+RAYLET = "/raylet/raylet"
+AGENT = ("/dashboard/agent.py", "ray::DashboardAgent")  # its command line, and what it calls itself once it runs
 GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
 # Which programs run where, in the order in which they are started; the first is what all depend on.
 ROLES: dict[str, list[tuple[int, str]]] = {
@@ -105,16 +107,16 @@ class Pair:
         stack.callback(end, process)
         return process
 
-    def running_inside(self, node: Node, program: str = "/usr/local/bin/python") -> list[str]:
-        """The processes of a node that have a word like ``program`` at the beginning, by their names in our
+    def running_inside(self, node: Node, *programs: str) -> list[int]:
+        """The processes of a node that begin with a word like one of ``programs``, by their numbers in our
         namespace."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 words = (path / "cmdline").read_text().split("\0")[:3]
-                there = any(word.endswith(program) for word in words)
+                there = any(word.endswith(programs) for word in words)
                 if there and (path / "ns/net").readlink() == Path(f"/proc/{node.pid}/ns/net").readlink():
-                    found.append(path.name)
+                    found.append(int(path.name))
         return found
 
     def task_ran_everywhere(self) -> str:
@@ -122,9 +124,9 @@ class Pair:
         (look,) = self.trial.looks
         head = next(node for node in self.nodes if node.name == look.node)
         # Beside what runs there already: a driver looks for its node's Ray among the processes.
-        (pid, *_) = self.running_inside(head)
+        (pid, *_) = self.running_inside(head, "/usr/local/bin/python")
         spaces = ("--mount", "--pid", "--uts", "--net", "--ipc")
-        argv = ["nsenter", "--target", pid, *spaces, "--", "/usr/local/bin/python", look.command.split()[-1]]
+        argv = ["nsenter", "--target", str(pid), *spaces, "--", "/usr/local/bin/python", look.command.split()[-1]]
         said = run(argv, step="the task", env={"HOME": f"/var/lib/{self.name}"}).stdout
         verdict = self.trial.judge([said])
         assert verdict.proven, f"{verdict.said}\n{verdict.shown}"
@@ -160,7 +162,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def pair(built: tuple[Plan, Path], lab: tuple[Node, Node], tmp_path: Path) -> Pair:
+def pair(built: tuple[Plan, Path], lab: tuple[Node, Node], tmp_path: Path) -> Iterator[Pair]:
     todo, tree = built
     facts = nodefacts.of_cluster(todo.cluster, todo.lock)
     usr = nodetools.lay_out(tmp_path / "tools", facts["engine"]["name"])
@@ -170,8 +172,11 @@ def pair(built: tuple[Plan, Path], lab: tuple[Node, Node], tmp_path: Path) -> Pa
         if (hosts := todo.files(node.name).get("/etc/builder/hosts")) is not None:
             (node.root / "etc/builder/hosts").write_bytes(hosts)
         node.run("nft", "--file", "-", stdin=firewall_of(todo))
-    (tmp_path / "state").mkdir()
-    return Pair(todo, tree, usr, lab, tmp_path / "state")
+    state = tmp_path / "state"
+    state.mkdir()
+    yield Pair(todo, tree, usr, lab, state)
+    for log in sorted(state.glob("*.log")):  # pytest shows it of a test that failed
+        print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")
 
 
 def firewall_of(todo: Plan) -> str:
@@ -212,14 +217,18 @@ def test_the_cluster_works_and_gets_well(pair: Pair, tmp_path: Path) -> None:
 def hold_up(pair: Pair, node: Node) -> None:
     """Make Ray's start on a node slower than the limits that are written into it: its raylet comes to nothing for
     longer than `ray start` waits for it (30 s), and its agent for as long as the node is up."""
-    for program, seconds in (("/raylet/raylet", RAY_GIVES_UP), ("/dashboard/agent.py", 0)):
-        eventually(lambda program=program: pair.running_inside(node, program))  # type: ignore[misc]
-        pids = [int(pid) for pid in pair.running_inside(node, program)]
+
+    def send(number: signal.Signals, *programs: str) -> list[int]:
+        pids = pair.running_inside(node, *programs)
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        for pid in pids if seconds else ():
-            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, number)
+        return pids
+
+    eventually(lambda: send(signal.SIGSTOP, RAYLET))
+    send(signal.SIGSTOP, *AGENT)  # the raylet may have started it already
+    time.sleep(RAY_GIVES_UP)
+    send(signal.SIGCONT, RAYLET)
+    eventually(lambda: send(signal.SIGSTOP, *AGENT))
 
 
 def test_who_is_in_is_read_as_the_cluster_test_reads_it(pair: Pair) -> None:
