@@ -27,7 +27,7 @@ class Tool:
     minimum: int = 0
 
 
-# The keyrings of other distributions are not here: apt.py asks for the one that a spec needs.
+# The keyrings of other distributions are not here: sources/apt.py asks for the one that a spec needs.
 BUILD = (
     Tool("apt-get", "apt", "decides which packages a node gets"),
     Tool("apt-ftparchive", "apt-utils", "makes the fetched packages an archive"),

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from builder import console, engines, hub, lock, resolve, source, wheels
-from builder.apt import Package
+from builder import console, engines, lock, resolve
 from builder.cache import Cache
 from builder.containers import staging
 from builder.errors import BuilderError, Exit
@@ -18,8 +17,10 @@ from builder.fetch import Item, fetch
 from builder.files import mismatch, sha256_of
 from builder.lock import LockedModel
 from builder.media import baseiso, livemedium
-from builder.mirror import Mirror
 from builder.plan import Layer, Plan
+from builder.sources import git, hub, wheels
+from builder.sources.apt import Package
+from builder.sources.mirror import Mirror
 
 
 def base_iso(todo: Plan, folder: Path, cache: Cache) -> Path | None:
@@ -72,7 +73,7 @@ def python(todo: Plan, folder: Path, cache: Cache) -> dict[str, Path]:
     if pins is None or part is None or part.python is None or not waiting:
         return {}
     known = {source.name: source for source in (part.recipe.sources if part.recipe else ())}
-    found = {pin.sha256: source.obtain(known[pin.name], pin, folder, cache) for pin in pins.sources}
+    found = {pin.sha256: git.obtain(known[pin.name], pin, folder, cache) for pin in pins.sources}
     missing = sum(wheel.size for wheel in pins.wheels if not cache.blob(wheel.sha256).exists())
     with console.step(f"Python packages: {console.human(missing)} to fetch"):
         return found | wheels.fetch(pins.wheels, cache, python=part.python, torch=pins.torch)

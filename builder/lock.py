@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder import apt, engines, hub
+from builder import engines
 from builder.containers import manifest as containers
 from builder.containers.manifest import LockedImage
 from builder.distributions import Distribution, distribution
@@ -24,10 +24,11 @@ from builder.files import complete_or_absent
 from builder.gpu import sources as gpu_sources
 from builder.media import baseiso
 from builder.media.baseiso import LockedIso
-from builder.source import LockedSource
+from builder.sources import apt, hub
+from builder.sources.git import LockedSource
+from builder.sources.wheels import Wheel
 from builder.spec.local import folder_files
 from builder.spec.model import Cluster, Image, Model
-from builder.wheels import Wheel
 
 FORMAT = 1
 _LISTS = ("wheels", "tools", "engine", "gpu", "packages")  # written one entry a line

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from builder import apt, engines, hub, mirror, source, wheels
+from builder import engines
 from builder.cache import Cache
 from builder.console import bar
 from builder.containers import staging
@@ -30,6 +30,7 @@ from builder.lock import (
 )
 from builder.media import baseiso, livemedium
 from builder.media.baseiso import LockedIso
+from builder.sources import apt, git, hub, mirror, wheels
 from builder.spec.model import Cluster, Model
 
 
@@ -76,8 +77,8 @@ def _with_engine(found: Lock, cluster: Cluster, folder: Path, cache: Cache) -> L
     found = dataclasses.replace(found, engine=apt.resolve_part(where, archive, part.names))
     if part.tools:
         found = dataclasses.replace(found, tools=apt.resolve_part(where, archive, part.tools))
-    pins = [source.pin(wanted, folder, cache) for wanted in (part.recipe.sources if part.recipe else ())]
-    readers = {pin.name: source.reader(cache.blob(pin.sha256)) for pin in pins}
+    pins = [git.pin(wanted, folder, cache) for wanted in (part.recipe.sources if part.recipe else ())]
+    readers = {pin.name: git.reader(cache.blob(pin.sha256)) for pin in pins}
     if kind.wheels is None:
         return found
     wanted = kind.wheels(cluster, lambda name, path: readers[name](path))

@@ -90,7 +90,9 @@ def _images(cluster: Cluster, lock: Lock | None) -> dict[str, Any] | None:
 def _base(cluster: Cluster, lock: Lock | None) -> dict[str, Any]:
     """Everything of the operating system: a change here costs a minute, so nothing of a node goes in."""
     return {
-        "code": code_digest("layers/base.py", "layers/squashfs.py", "apt.py", "distributions", "gpu/packages.py"),
+        "code": code_digest(
+            "layers/base.py", "layers/squashfs.py", "sources/apt.py", "distributions", "gpu/packages.py"
+        ),
         "overlay": [file.fingerprint for file in base_files(cluster)],
         "held": cluster.gpu is not None,
         "packages": [package.sha256 for package in lock.packages] if lock else None,

@@ -1,6 +1,6 @@
 """Python packages laid out as a virtual environment of a node's Python, in a tree, offline.
 
-Nothing of theirs is run. What :mod:`builder.wheels` pins and fetches comes in as files.
+Nothing of theirs is run. What :mod:`builder.sources.wheels` pins and fetches comes in as files.
 """
 
 from __future__ import annotations

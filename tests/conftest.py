@@ -10,8 +10,8 @@ import pytest
 
 from builder import lock, plan
 from builder import run as runner
-from builder.apt import Package
 from builder.lock import Lock, LockedModel
+from builder.sources.apt import Package
 from builder.spec.load import load
 from builder.spec.model import Cluster
 

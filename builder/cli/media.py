@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from builder import against, build, console, inspect, inspect_table, lock
+from builder import build, console, inspect, lock
 from builder import plan as planning
 from builder.cache import Cache
 from builder.cli.root import AS_JSON, CLUSTER, OUT, main, with_cache
 from builder.errors import BuilderError, Exit
+from builder.inspect import against, show
 from builder.media import isoimage
 from builder.spec.load import load
 
@@ -89,7 +90,7 @@ def inspect_command(medium: Path, as_json: bool, cluster: Path | None) -> None:
         verdict = {"against": {"spec": str(cluster), "differences": differs}} if cluster else {}
         click.echo(json.dumps({**found.as_data(), **verdict}, indent=2))
     else:
-        click.echo(inspect_table.table(found))
+        click.echo(show.table(found))
         if cluster:
             click.echo(against.table(str(cluster), differs))
     if found.problems:

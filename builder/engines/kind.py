@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from builder.engines.recipe import Recipe
 from builder.engines.trial import Request, Trial
-from builder.recipe import Recipe
+from builder.sources.wheels import Wheels
 from builder.spec.engine import Engine
 from builder.spec.finding import Finding
-from builder.wheels import Wheels
 
 if TYPE_CHECKING:
     from builder.spec.model import Cluster

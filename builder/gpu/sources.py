@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from builder import apt
 from builder.distributions import Distribution, Foreign
 from builder.errors import BuilderError, Exit
 from builder.gpu import Choice, choice_of, packages
-from builder.mirror import Mirror
+from builder.sources import apt
+from builder.sources.mirror import Mirror
 
 if TYPE_CHECKING:
     from builder.spec.model import Cluster
@@ -93,7 +93,7 @@ def resolve_modules(
 ) -> tuple[apt.Package, ...]:
     """The packages of the root that compiles modules for the kernels among the ``node``'s; none if nothing is.
 
-    Raises as :func:`builder.apt.resolve`, and as :func:`require_prebuilt`.
+    Raises as :func:`builder.sources.apt.resolve`, and as :func:`require_prebuilt`.
     """
     choice = choice_of(cluster)
     if choice is None:

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from builder import apt, console, render
+from builder import console, render
 from builder.cache import Cache
 from builder.errors import BuilderError
 from builder.files import need_room
@@ -16,6 +16,7 @@ from builder.gpu import packages as gpu_packages
 from builder.layers import squashfs
 from builder.plan import Plan
 from builder.run import pipe
+from builder.sources import apt
 
 # What a build leaves behind that no node may share or needs: keys, build-time apt and dpkg settings, the
 # build's own archive. cloud-init writes the distribution's sources at first boot. An empty machine-id makes

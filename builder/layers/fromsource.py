@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from builder import console, sandbox
-from builder.apt import Package
 from builder.cache import Cache
 from builder.canonical import code_digest, digest
+from builder.engines.recipe import Edit, Recipe, Step
 from builder.errors import BuilderError
 from builder.files import need_room
 from builder.lock import Lock
-from builder.recipe import Edit, Recipe, Step
 from builder.run import run
-from builder.wheels import Wheel
+from builder.sources.apt import Package
+from builder.sources.wheels import Wheel
 
 # What the build's root takes beside its packages' own files, sources and compiled objects: as measured.
 _ROOM = 4 << 30

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import sandbox
-from builder.apt import Package
 from builder.console import ticker
 from builder.errors import BuilderError, Exit
 from builder.files import mismatch, sha256_of
 from builder.run import Completed, run
+from builder.sources.apt import Package
 
 # What computing needs; nvidia-drm is for screens, nvidia-peermem for InfiniBand.
 MODULES = ("nvidia", "nvidia-uvm", "nvidia-modeset")

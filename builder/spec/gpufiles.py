@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder import pgp
+from builder.sources import pgp
 from builder.spec.finding import Finding, Keys
 from builder.spec.gpu import Gpu, Mok, Patch, Repository
 from builder.spec.sizes import RuleError

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import requests
 
-from builder import apt, mirror
 from builder.cache import Cache, default_root
 from builder.containers import staging
 from builder.distributions import distribution, source_of_packages
 from builder.fetch import Item, fetch
 from builder.run import run
+from builder.sources import apt, mirror
 from builder.spec.load import loads
 
 ROOT = Path(__file__).parents[2]

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from builder import apt, checks, lock, mirror, plan, render
+from builder import checks, lock, plan, render
 from builder.cache import Cache, default_root
 from builder.distributions import distribution
 from builder.errors import BuilderError, Exit
 from builder.media import bootkit, iso
 from builder.run import run
+from builder.sources import apt, mirror
 from builder.spec.load import load
 
 pytestmark = pytest.mark.tools

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from builder import apt, mirror, pgp
 from builder.distributions import Foreign, distribution
 from builder.errors import BuilderError, Exit
 from builder.files import sha256_of
 from builder.gpu.sources import OF_THE_DRIVER
 from builder.run import run
+from builder.sources import apt, mirror, pgp
 
 pytestmark = pytest.mark.tools
 

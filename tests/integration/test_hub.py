@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from builder import hub, inputs, lock
+from builder import inputs, lock
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
 from builder.fetch import TRIES
@@ -18,6 +18,7 @@ from builder.installer import payload as installer_payload
 from builder.installer import system
 from builder.installer.source import Medium
 from builder.media import payload
+from builder.sources import hub
 from tests.integration.hublab import (
     ANY,
     FILES,

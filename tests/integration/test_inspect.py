@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from builder import lock, plan
-from builder.apt import Package
 from builder.cli import main
 from builder.errors import Exit
 from builder.lock import Lock, LockedModel
@@ -20,6 +19,7 @@ from builder.media import iso, payload
 from builder.media.bootkit import BootKit
 from builder.media.payload import Payload
 from builder.run import run
+from builder.sources.apt import Package
 from builder.spec.load import load
 from tests import isotrees
 from tests.conftest import EXAMPLES

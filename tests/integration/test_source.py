@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from builder import source
 from builder.cache import Cache
+from builder.engines.recipe import Source
 from builder.errors import BuilderError, Exit
-from builder.recipe import Source
 from builder.run import run
+from builder.sources import git as source
 
 pytestmark = pytest.mark.tools
 

@@ -14,18 +14,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder import against, build, inputs, inspect, inspect_table, lock, plan, resolve
-from builder.apt import Package
+from builder import build, inputs, inspect, lock, plan, resolve
 from builder.cache import Cache
 from builder.console import human
 from builder.errors import BuilderError, Exit
 from builder.files import sha256_of
+from builder.inspect import against, show
 from builder.lock import Lock
 from builder.media import baseiso, isoimage, payload
 from builder.media.bootkit import BootKit
 from builder.media.payload import Payload
 from builder.netboot import live, tree
 from builder.run import Completed, run
+from builder.sources.apt import Package
 from builder.spec.load import load
 from tests import liveserver
 from tests.conftest import EXAMPLES
@@ -100,7 +101,7 @@ def test_one_stick_for_the_pair(pair: Path, tmp_path: Path, golden: Callable[[st
     carried = inspect.carried(content)
     assert todo.lock is not None and todo.lock.iso is not None
     assert f"\nfrom      live-server.iso {human(todo.lock.iso.size):>10}  {todo.lock.iso.sha256[:16]}\n" in (
-        inspect_table.table(inspect.inspect(content))
+        show.table(inspect.inspect(content))
     )
     assert against.differences(carried, against.wanted(todo)) == ()
     pair.write_text(pair.read_text().replace("192.168.1.52", "192.168.1.53"))

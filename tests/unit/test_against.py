@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from builder import against, inspect, plan
-from builder.inspect import Content
+from builder import inspect, plan
+from builder.inspect import Content, against
 from builder.lock import Lock, LockedModel
 from builder.media import payload
 from builder.spec.load import loads

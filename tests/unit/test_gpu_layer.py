@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from builder import apt, lock, pgp, plan, preflight, resources
-from builder.apt import Package
+from builder import lock, plan, preflight, resources
 from builder.errors import BuilderError, SpecError
 from builder.gpu import choice_of, content, sources
 from builder.gpu import packages as names
 from builder.layers import base, modules
 from builder.lock import Lock, LockedModel
-from builder.mirror import Mirror
+from builder.sources import apt, pgp
+from builder.sources.apt import Package
+from builder.sources.mirror import Mirror
 from builder.spec.load import loads
 from builder.spec.model import Cluster
 from builder.spec.warnings import warnings

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from builder import against, inspect, inspect_table, installed, lock, plan
+from builder import inspect, lock, plan
 from builder.errors import BuilderError, Exit
-from builder.inspect import Content, Inspection
+from builder.inspect import Content, Inspection, against, installed, show
+from builder.inspect.unattended import OURS
 from builder.lock import Lock
 from builder.media.baseiso import LockedIso
 from builder.media.payload import Payload
 from builder.spec.load import loads
-from builder.unattended import OURS
 from tests.conftest import SHA
 from tests.isotrees import CATALOGUE, INFO, LIVE_SERVER, MENU, with_arguments
 
@@ -137,7 +137,7 @@ def seeded(user: str, arguments: str = SEED) -> dict[str, str]:
 def test_what_it_does(files: dict[str, str], does: str, asks: bool | None) -> None:
     found = inspect.inspect(content(files))
     assert (found.does, found.asks) == (does, asks)
-    assert f"does      {does}" in inspect_table.table(found)
+    assert f"does      {does}" in show.table(found)
 
 
 def test_the_seed_s_document_comes_before_the_one_at_the_root() -> None:
@@ -172,7 +172,7 @@ def test_the_seed_s_document_comes_before_the_one_at_the_root() -> None:
 def test_what_can_never_work(files: dict[str, str], problem: str) -> None:
     found = inspect.inspect(content(files))
     assert any(problem in text for text in found.problems), found.problems
-    assert "problems" in inspect_table.table(found)
+    assert "problems" in show.table(found)
 
 
 def test_ubuntu_s_own_iso_has_no_problem() -> None:
@@ -185,7 +185,7 @@ def test_ubuntu_s_own_iso_has_no_problem() -> None:
 
 def test_what_a_terminal_would_obey_is_not_shown() -> None:
     found = inspect.inspect(content(stock() | {"/.disk/info": "Ubuntu-Server 24.04 \x1b[2J\n"}))
-    assert "\x1b" not in inspect_table.table(found)
+    assert "\x1b" not in show.table(found)
 
 
 # Media of ours.
@@ -219,7 +219,7 @@ def test_a_direct_medium_says_who_is_installed(planned: plan.Plan) -> None:
         ("node.site.squashfs", 5),
     ]
     assert [(model.name, model.size) for model in found.models] == [("quickstart.txt", 3000)]
-    shown = inspect_table.table(found)
+    shown = show.table(found)
     row = "  node1            10.77.0.11       mac=52:54:00:77:00:01; the largest disk of 4.0 GiB or more\n"
     assert row in shown
     json.dumps(found.as_data())
@@ -318,7 +318,7 @@ def test_the_address_in_a_seed(text: bytes, address: str | None) -> None:
     ],
 )
 def test_a_disk_rule_in_words(disk: dict[str, Any], words: str) -> None:
-    assert inspect_table.disk_words(disk) == words
+    assert show.disk_words(disk) == words
 
 
 UBUNTU = """\
@@ -337,7 +337,7 @@ def test_what_becomes_of_a_machine(tmp_path: Path) -> None:
     cluster = loads(UBUNTU.format(key=PUBLIC_KEY, hash=HASH), base=tmp_path)
     pins = Lock(lock.asks_of(cluster), 1, (), (), iso=LockedIso("ubuntu.iso", SHA, 5))
     found = inspect.inspect(direct(plan.make(cluster, pins)))
-    table = inspect_table.table(found)
+    table = show.table(found)
     for line in (
         "disk      root 60.0 GiB, logical volumes, encrypted",
         f"access    admin: {FINGERPRINT} me@laptop; a password",
@@ -366,4 +366,4 @@ def test_many_menu_entries_are_counted() -> None:
     entry = MENU[MENU.index("menuentry") : MENU.index("grub_platform")]
     found: Inspection = inspect.inspect(content(stock(menu=entry * 50)))
     assert len(found.kernels) == 50
-    assert "  … and 38 more" in inspect_table.table(found)
+    assert "  … and 38 more" in show.table(found)

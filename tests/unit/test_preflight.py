@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from builder import engines, lock, nodefacts, preflight
-from builder.apt import Package
 from builder.engines import Minimum
 from builder.errors import Mistake, SpecError
 from builder.installer import layout
 from builder.lock import Lock, LockedModel
 from builder.media.baseiso import LockedIso
+from builder.sources.apt import Package
 from builder.spec.load import loads
 from builder.spec.model import Cluster
 

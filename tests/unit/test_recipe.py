@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from builder import lock, sandbox
+from builder.engines.recipe import Edit, Recipe
 from builder.errors import BuilderError
 from builder.layers import fromsource
 from builder.lock import Lock
-from builder.recipe import Edit, Recipe
-from builder.source import LockedSource
-from builder.wheels import Wheel
+from builder.sources.git import LockedSource
+from builder.sources.wheels import Wheel
 
 EDIT = Edit("exo", "a.py", "old\n", "new\nold\n")
 

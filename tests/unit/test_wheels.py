@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from builder import wheels
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
-from builder.wheels import Wheel, Wheels
+from builder.sources import wheels
+from builder.sources.wheels import Wheel, Wheels
 
 TAGS = wheels.supported("3.13")
 SHA = "ab" * 32

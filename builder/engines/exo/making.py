@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from builder.engines.exo.versions import URL, Gpu, Version
 from builder.engines.kind import Part, Read, Wheels
-from builder.recipe import Edit, Recipe, Source, Step
+from builder.engines.recipe import Edit, Recipe, Source, Step
 from builder.venv import site_of
 
 PREFIX = "/opt/exo"

@@ -7,7 +7,7 @@ from typing import Any
 
 from builder.console import human
 from builder.inspect import Blob, Inspection
-from builder.installed import Account, NodeRow, Partitions
+from builder.inspect.installed import Account, NodeRow, Partitions
 
 
 def table(found: Inspection) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from builder import apt, mirror, resolve
+from builder import resolve
 from builder.distributions import Distribution, codename_of, distribution, kernels
 from builder.errors import BuilderError
+from builder.sources import apt, mirror
 from builder.spec.load import loads
 
 TRIXIE = distribution("debian", "13", "generic")

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from builder.console import human
-from builder.inspect_table import disk_words
-from builder.installed import address_of
+from builder.inspect.installed import address_of
+from builder.inspect.show import disk_words
 from builder.media import payload
 from builder.media.payload import Payload
 from builder.plan import Plan

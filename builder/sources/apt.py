@@ -15,12 +15,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from builder import host, pgp
+from builder import host
 from builder.distributions import Distribution, Foreign
 from builder.errors import BuilderError, Exit
 from builder.files import link_or_copy
-from builder.mirror import Mirror
 from builder.run import run
+from builder.sources import pgp
+from builder.sources.mirror import Mirror
 
 
 @dataclass(frozen=True, order=True)

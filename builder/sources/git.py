@@ -16,9 +16,9 @@ from pathlib import Path
 
 from builder import console
 from builder.cache import Cache
+from builder.engines.recipe import Source
 from builder.errors import BuilderError, Exit
 from builder.files import mismatch, sha256_of
-from builder.recipe import Source
 from builder.run import run
 
 # The commit's own date and owner root; umask as everywhere, whatever the user's git says.

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from builder import installed
 from builder.errors import BuilderError, Exit
-from builder.installed import Account, NodeRow, Partitions
+from builder.inspect import installed
+from builder.inspect.installed import Account, NodeRow, Partitions
+from builder.inspect.unattended import Document, Seed, verdict
 from builder.installer.model import InstallError
 from builder.installer.payload import parse_manifest
 from builder.media import grubmenu, liveiso
@@ -22,7 +23,6 @@ from builder.media.grubmenu import Entry
 from builder.media.isoimage import IsoImage
 from builder.media.liveiso import CASPER, CATALOGUE, INFO, MENUS, Source
 from builder.media.payload import FOLDER, Payload
-from builder.unattended import Document, Seed, verdict
 
 MANIFEST = liveiso.OURS
 INITRAMFS = "/boot/initramfs.img"
