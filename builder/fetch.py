@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -29,6 +30,10 @@ JOBS = 6
 ARCHIVE_HINT = (
     "what was received is kept, and the next run resumes; an archive drops old versions: "
     "`builder lock --update` picks the current ones, `distribution.snapshot` names one that keeps them"
+)
+UNTRUSTED_HINT = (
+    "is this host's clock right? A proxy that looks into https has an authority of its own, and "
+    "REQUESTS_CA_BUNDLE=FILE names its certificate"
 )
 _CHUNK = 1 << 16  # a cut loses what is short of a whole chunk
 _TIMEOUT = (15, 60)  # seconds to connect, and between two packets
@@ -160,6 +165,7 @@ def _ask(
                     return use(reply)
                 complaint = _answer(reply)
         except requests.RequestException as error:
+            _require_trusted(url, error)
             complaint = _in_short(error)
     raise BuilderError(f"{url}: {complaint} ({TRIES} tries)", hint="try again later", code=Exit.FETCH)
 
@@ -241,6 +247,7 @@ def _download(url: str, item: Item, partial: Path, at: Callable[[int], None], st
                     return None
                 complaint = _answer(reply)
         except requests.RequestException as error:
+            _require_trusted(url, error)
             complaint = _in_short(error)
         if _size(partial) > furthest:
             furthest = _size(partial)
@@ -288,9 +295,22 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _require_trusted(url: str, error: requests.RequestException) -> None:
+    """Raises BuilderError (FETCH) if the server's certificate is the trouble: asking again would not mend it."""
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        host = urlsplit((error.request and error.request.url) or url).netloc  # a redirect may lead elsewhere
+        message = f"{host} shows a certificate that this host does not trust: {cause.verify_message}"
+        raise BuilderError(message, hint=UNTRUSTED_HINT, code=Exit.FETCH) from None
+
+
 def _in_short(error: requests.RequestException) -> str:
-    """The last link of requests' chain of causes, which is the one that tells."""
-    cause: BaseException = error
-    while cause.__context__ is not None:
-        cause = cause.__context__
+    cause = _cause(error)
     return f"{type(cause).__name__}: {cause}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The last link of requests' chain of causes, which is the one that tells."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

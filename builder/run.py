@@ -22,7 +22,9 @@ from typing import IO
 from builder.errors import BuilderError, Exit
 
 TAIL_LINES = 15
-_PASSED_ON = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
+# Whose certificates are trusted: OpenSSL's and uv's name for it, requests' and pip's, and git's.
+_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
+_PASSED_ON = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "http_proxy", "https_proxy", "no_proxy", *_TRUST)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from builder.cache import Cache
 from builder.errors import BuilderError, Exit
-from builder.fetch import Item, fetch, fetch_each
+from builder.fetch import Item, fetch, fetch_each, get_bytes
 from builder.progress import LARGE, Bars
 from builder.run import run
 
@@ -153,6 +154,37 @@ def test_what_is_gone_everywhere_is_named(server: Server, cache: Cache) -> None:
         fetch([Item("model", (server.url("gone"),), SHA, 1)], cache, title="test")
     assert caught.value.code == Exit.FETCH
     assert "lock --update" in caught.value.hint
+
+
+def test_a_certificate_that_nobody_here_trusts_is_told_at_once_and_how_to_trust_it(
+    server: Server, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the way that the hint says is gone: with the certificate named, the file comes in."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    wanted = [
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=proxy",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    run(["openssl", "req", "-x509", *wanted, "-keyout", key, "-out", certificate], step="a certificate")
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(certificate, key)
+    server.socket = secure.wrap_socket(server.socket, server_side=True)
+    item = Item("model", (server.url("x").replace("http", "https"),), SHA, len(CONTENT))
+    for ask in (lambda: fetch([item], cache, title="test"), lambda: get_bytes(item.urls[0])):
+        with pytest.raises(BuilderError) as caught:
+            ask()
+        message = f"127.0.0.1:{server.server_port} shows a certificate that this host does not trust: self-signed"
+        assert caught.value.code is Exit.FETCH and str(caught.value).startswith(message)
+        assert "tries" not in str(caught.value) and "REQUESTS_CA_BUNDLE" in (caught.value.hint or "")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    assert fetch([item], cache, title="test")[SHA].read_bytes() == CONTENT
 
 
 def test_more_than_the_disk_holds_is_refused_before_it_starts(server: Server, cache: Cache) -> None:
