@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from . import commands, net, payload
+from . import commands, net, payload, picked
 from .console import Console, active_ttys
 from .model import File, InstallError, Manifest
 from .source import Medium, Source
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from .web import Web
 
+PAYLOAD = Path("/cdrom/builder")
 TOLD = Path("/run/builder/told")
 LOGS = "/var/log/installer"
 
@@ -81,12 +83,8 @@ def main() -> int:
         return 0
     listener = net.listener(console)
     disk = ""
-    try:
-        from . import place
-
-        disk = place.read_picked().disk
-    except InstallError:
-        pass  # nothing was picked, so nothing was written
+    with suppress(InstallError):  # nothing was picked, so nothing was written
+        disk = picked.read().disk
     listener.failed("ubuntu", f"Ubuntu's installer failed; its screen and {LOGS} say why", disk)
     return 0
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from . import carried, choose, commands, facts, failure, live, net, payload
+from . import carried, choose, commands, facts, failure, live, net, payload, picked
 from .console import Console, active_ttys
 from .listener import Nobody
 from .model import Disk, InstallError, Manifest, Node
@@ -27,9 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PAYLOAD = Path("/cdrom/builder")
 DOCUMENT = Path("/autoinstall.yaml")  # subiquity takes it before all others, and loads it again after us
-PICKED = Path("/run/builder/picked.json")  # what was chosen, for the late command
 EFI = Path("/sys/firmware/efi")
 NOT_CHOSEN = "chosen-by-the-picker"
 DISK, ESP = "disk", "esp"  # ids of storage actions
@@ -46,7 +44,7 @@ def pick(console: Console, name: str, listener: Nobody | None = None) -> tuple[M
     """
     listener = listener or Nobody()
     console.step("payload", "looking at the medium")
-    found = payload.load(PAYLOAD, payload.argued_digest())
+    found = payload.load(live.PAYLOAD, payload.argued_digest())
     manifest = found.manifest
     on = ", ".join(sorted(found.devices)) or str(found.root)
     console.step("payload", f"{manifest.cluster}, plan {manifest.plan[:12]}, on {on}")
@@ -63,7 +61,7 @@ def pick(console: Console, name: str, listener: Nobody | None = None) -> tuple[M
     listener.ask_to_write(node.name, target.path)
     console.step("document", f"{node.autoinstall} for {target.path}")
     write_document(read_document(found.root, node), target)
-    remember(node, target)
+    picked.remember(node, target)
     return manifest, node
 
 
@@ -144,12 +142,6 @@ def as_yaml(document: Mapping[str, Any]) -> str:
     return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
-def remember(node: Node, target: Disk) -> None:
-    """Keep what was chosen until the late command."""
-    PICKED.parent.mkdir(parents=True, exist_ok=True)
-    PICKED.write_text(json.dumps({"node": node.name, "disk": target.path, "sector": target.sector}))
-
-
 def main() -> int:
     """Pick, or say why not and what the machine is: subiquity stops when an early command ends with 1."""
     os.umask(0o022)
@@ -158,17 +150,17 @@ def main() -> int:
     listener = Nobody()
     try:
         listener = net.listener(console)
-        picked = pick(console, facts.kernel_argument("builder.node"), listener)
+        chosen = pick(console, facts.kernel_argument("builder.node"), listener)
     except Exception as error:
         failure.say(console, error)
         listener.failed(console.phase, failure.reason(error), "")
         live.told()
         console.say(failure.machine(console))
         return 1
-    if picked is None:
+    if chosen is None:
         live.leave(console)
         return 1
-    manifest, node = picked
+    manifest, node = chosen
     listener.hand_over("ubuntu", f"Ubuntu's installer makes {node.name}")
     console.say(f"builder-picked {node.name} {manifest.plan}")
     return 0

@@ -16,10 +16,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from . import commands, disk, facts, failure, live, net, payload, pick, system
+from . import commands, disk, facts, failure, live, net, payload, picked, system
 from .console import Console, active_ttys
 from .listener import Nobody
 from .model import InstallError, Manifest, Node
@@ -53,32 +52,23 @@ HOOKS = "curtin"  # the folder with the hook that our layers bring for curtin
 MACHINE_ID = "etc/machine-id"  # subiquity writes the live system's there; empty, systemd makes one at first boot
 
 
-@dataclass(frozen=True)
-class Picked:
-    """What the picker chose: the node's name, its disk, and the bytes of the disk's logical sectors."""
-
-    node: str
-    disk: str
-    sector: int
-
-
 def place(console: Console, target: Path, order: str = "") -> tuple[Manifest, Node]:
     """Finish the node below ``target``, the marker last; ``order``: what asked for it over the network.
 
     Raises InstallError at the first thing that is wrong.
     """
-    picked = read_picked()
-    found = payload.load(pick.PAYLOAD, payload.argued_digest())
+    chosen = picked.read()
+    found = payload.load(live.PAYLOAD, payload.argued_digest())
     manifest, source = found.manifest, live.source(console, found)
-    node = next((node for node in manifest.nodes if node.name == picked.node), None)
+    node = next((node for node in manifest.nodes if node.name == chosen.node), None)
     if node is None:
-        raise InstallError(f"the picker chose {picked.node}, which is no node of this medium")
+        raise InstallError(f"the picker chose {chosen.node}, which is no node of this medium")
     volumes = read_volumes(console, target, manifest)
-    require_on(picked.disk, target)
+    require_on(chosen.disk, target)
     require_hooked(target)
     take_away(target)
     system.identity(target, source, node)
-    system.boot_loader(target, picked.disk, picked.sector, volumes, console.log)
+    system.boot_loader(target, chosen.disk, chosen.sector, volumes, console.log)
     system.seed(target, source, node, payload.used_by(manifest, node))
     with writable(target / system.MODELS, console):
         console.step("place", f"{len(manifest.models)} model files")
@@ -89,15 +79,6 @@ def place(console: Console, target: Path, order: str = "") -> tuple[Manifest, No
     system.marker(target / "boot/efi", manifest.plan, order)
     os.sync()
     return manifest, node
-
-
-def read_picked() -> Picked:
-    """Raises InstallError if the picker has not run."""
-    try:
-        raw = json.loads(pick.PICKED.read_bytes())
-        return Picked(raw["node"], raw["disk"], raw["sector"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InstallError(f"the picker left no {pick.PICKED}, so nobody knows which node this is") from error
 
 
 def read_volumes(console: Console, target: Path, manifest: Manifest) -> disk.Volumes:
@@ -163,7 +144,7 @@ def writable(point: Path, console: Console) -> Iterator[None]:
 def touched(target: Path) -> str:
     """What a failure leaves half done, for people: the disk, as far as it is known."""
     try:
-        return read_picked().disk
+        return picked.read().disk
     except InstallError:
         return f"of {target}"
 

@@ -5,15 +5,17 @@ The recipe asks for files by their entry in the manifest and does not know which
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
-from . import payload, system
+from . import payload
 from .commands import Log, quiet
 from .model import File, InstallError, Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 class Source:
@@ -69,7 +71,7 @@ class Medium(Source):
     ) -> None:
         try:
             with (self.root / file.path).open("rb", buffering=0) as reader:
-                digest = system.write_parts(iter(lambda: reader.read(payload.CHUNK), b""), target, progress, mode)
+                digest = write_parts(iter(lambda: reader.read(payload.CHUNK), b""), target, progress, mode)
         except OSError as error:
             raise InstallError(f"copying {target.name}: {error.strerror}") from error
         if digest != file.sha256:
@@ -80,3 +82,23 @@ class Medium(Source):
 
     def release(self, log: Log = quiet) -> None:
         payload.release(log)
+
+
+def write_parts(
+    chunks: Iterable[bytes], target: Path, progress: Callable[[int], None] | None = None, mode: int = 0o444
+) -> str:
+    """Write a file from its parts, hashing what is written, and fsync it. Returns the sha256. Raises OSError."""
+    hasher = hashlib.sha256()
+    done = 0
+    with target.open("wb", buffering=0) as writer:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[writer.write(view) :]
+            hasher.update(chunk)
+            done += len(chunk)
+            if progress:
+                progress(done)
+        os.fchmod(writer.fileno(), mode)
+        os.fsync(writer.fileno())
+    return hasher.hexdigest()

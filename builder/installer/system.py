@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +12,6 @@ from .model import File, InstallError, Manifest, Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .source import Source
 
 Progress = Callable[[int, int], None]
@@ -134,26 +130,6 @@ def _folders(top: Path, name: str) -> None:
         folder /= part
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
-
-
-def write_parts(
-    chunks: Iterable[bytes], target: Path, progress: Callable[[int], None] | None = None, mode: int = 0o444
-) -> str:
-    """Write a file from its parts, hashing what is written, and fsync it. Returns the sha256. Raises OSError."""
-    hasher = hashlib.sha256()
-    done = 0
-    with target.open("wb", buffering=0) as writer:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                view = view[writer.write(view) :]
-            hasher.update(chunk)
-            done += len(chunk)
-            if progress:
-                progress(done)
-        os.fchmod(writer.fileno(), mode)
-        os.fsync(writer.fileno())
-    return hasher.hexdigest()
 
 
 def boot_loader(target: Path, device: str, sector: int, volumes: disk.Volumes, log: Log = quiet) -> None:

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from . import commands, payload, system
+from . import commands, payload
 from .model import File, InstallError, Manifest, human
-from .source import Source
+from .source import Source, write_parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class Web(Source):
         try:
             if held is not None:
                 with held.open("rb", buffering=0) as reader:
-                    digest = system.write_parts(iter(lambda: reader.read(CHUNK), b""), part, progress, mode)
+                    digest = write_parts(iter(lambda: reader.read(CHUNK), b""), part, progress, mode)
             else:
-                digest = system.write_parts(self._chunks(file.path, file.size), part, progress, mode)
+                digest = write_parts(self._chunks(file.path, file.size), part, progress, mode)
             if digest != file.sha256:
                 part.unlink()
             _require(file, digest)

@@ -17,7 +17,7 @@ import pytest
 
 from builder import run as host
 from builder.canonical import PACKAGE
-from builder.installer import facts, payload, pick, place, system
+from builder.installer import facts, live, payload, picked, place, system
 from builder.installer.console import Console
 from builder.installer.disk import Volume, Volumes
 from builder.installer.model import Disk, InstallError, Match, Node, Want
@@ -74,7 +74,7 @@ def medium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "seeds/node1/vendor-data").write_text("#cloud-config\n")
     digest = hashlib.sha256((root / "manifest.json").read_bytes()).hexdigest()
     monkeypatch.setattr(payload, "argued_digest", lambda: digest)
-    monkeypatch.setattr(pick, "PAYLOAD", root)
+    monkeypatch.setattr(live, "PAYLOAD", root)
     return root
 
 
@@ -86,9 +86,9 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     monkeypatch.setenv("TARGET_MOUNT_POINT", str(root))
-    monkeypatch.setattr(pick, "PICKED", tmp_path / "run/picked.json")
-    pick.PICKED.parent.mkdir()
-    pick.PICKED.write_text(json.dumps({"node": "node1", "disk": "/dev/vda", "sector": 512}))
+    monkeypatch.setattr(picked, "PATH", tmp_path / "run/picked.json")
+    picked.PATH.parent.mkdir()
+    picked.PATH.write_text(json.dumps({"node": "node1", "disk": "/dev/vda", "sector": 512}))
     volumes = {root: "/dev/vda3", root / "boot/efi": "/dev/vda2", root / "srv/models": "/dev/vda4"}
     monkeypatch.setattr(place, "mounted", lambda point, console: Volume(volumes[point], f"u-{volumes[point]}"))
     monkeypatch.setattr(facts, "parent_devices", lambda device: frozenset({"vda3", "vda"}))
@@ -159,12 +159,12 @@ def test_a_node_that_is_not_whole_gets_no_marker(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    picked = {"node": "node1", "disk": "/dev/vda", "sector": 512}
+    kept = {"node": "node1", "disk": "/dev/vda", "sector": 512}
     if spoil == "picker":
-        pick.PICKED.unlink()
+        picked.PATH.unlink()
     if spoil in ("node", "disk"):
         other = {"node": "node9"} if spoil == "node" else {"disk": "/dev/vdb"}
-        pick.PICKED.write_text(json.dumps({**picked, **other}))
+        picked.PATH.write_text(json.dumps({**kept, **other}))
     if spoil == "manifest":
         (medium / "manifest.json").write_text("{}")
     if spoil == "hook":
@@ -206,6 +206,6 @@ def test_the_package_runs_where_there_is_only_python(tmp_path: Path) -> None:
 
 
 def test_what_the_picker_keeps_is_what_the_placing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pick, "PICKED", tmp_path / "run/picked.json")
-    pick.remember(Node("n", Match(), Want(), "seeds/n"), Disk("nvme0n1", "/dev/nvme0n1", sector=4096))
-    assert place.read_picked() == place.Picked("n", "/dev/nvme0n1", 4096)
+    monkeypatch.setattr(picked, "PATH", tmp_path / "run/picked.json")
+    picked.remember(Node("n", Match(), Want(), "seeds/n"), Disk("nvme0n1", "/dev/nvme0n1", sector=4096))
+    assert picked.read() == picked.Picked("n", "/dev/nvme0n1", 4096)

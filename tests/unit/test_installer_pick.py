@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.autoinstall import storage
-from builder.installer import choose, commands, facts, payload, pick
+from builder.installer import choose, commands, facts, payload, pick, picked
+from builder.installer import live as live_system
 from builder.installer.console import Console
 from builder.installer.model import Disk, InstallError, Machine, Nic
 
@@ -136,9 +137,9 @@ class Live:
         }
         self.write()
         for module, name, value in (
-            (pick, "PAYLOAD", self.root),
+            (live_system, "PAYLOAD", self.root),
             (pick, "DOCUMENT", self.document),
-            (pick, "PICKED", self.picked),
+            (picked, "PATH", self.picked),
             (pick, "EFI", self.efi),
             (choose, "SLOW_NICS", 0.0),
             (commands, "PATH", "/nowhere"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.installer import facts, pick, place, system
+from builder.installer import facts, picked, place, system
 from builder.installer.disk import Volume
 from builder.installer.model import InstallError
 
@@ -77,19 +77,19 @@ def test_nothing_to_take_away(tmp_path: Path) -> None:
 def test_without_the_picker_nothing_is_placed(
     text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pick, "PICKED", tmp_path / "picked.json")
+    monkeypatch.setattr(picked, "PATH", tmp_path / "picked.json")
     if text is not None:
         (tmp_path / "picked.json").write_text(text)
     with pytest.raises(InstallError, match="nobody knows which node this is"):
-        place.read_picked()
+        picked.read()
     assert place.touched(Path("/target")) == "of /target"
 
 
 def test_what_was_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pick, "PICKED", tmp_path / "picked.json")
-    picked = {"node": "node1", "disk": "/dev/nvme0n1", "sector": 4096}
-    (tmp_path / "picked.json").write_text(json.dumps(picked))
-    assert place.read_picked() == place.Picked("node1", "/dev/nvme0n1", 4096)
+    monkeypatch.setattr(picked, "PATH", tmp_path / "picked.json")
+    kept = {"node": "node1", "disk": "/dev/nvme0n1", "sector": 4096}
+    (tmp_path / "picked.json").write_text(json.dumps(kept))
+    assert picked.read() == picked.Picked("node1", "/dev/nvme0n1", 4096)
     assert place.touched(Path("/target")) == "/dev/nvme0n1"
 
 

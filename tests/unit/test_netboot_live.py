@@ -17,7 +17,7 @@ import pytest
 
 from builder import cpio, render, resources
 from builder.errors import BuilderError, Exit
-from builder.installer import carried, commands, facts, net, payload, pick
+from builder.installer import carried, commands, facts, net, payload, pick, picked
 from builder.installer import live as halves
 from builder.installer.beacon import Beacon
 from builder.installer.listener import Nobody
@@ -308,7 +308,7 @@ def test_a_failure_is_told_once(ubuntu: Served, tmp_path: Path, monkeypatch: pyt
     ubuntu.order("node1")
     (tmp_path / "picked").write_text(json.dumps({"node": "node1", "disk": "/dev/vda", "sector": 512}))
     monkeypatch.setattr(halves, "TOLD", tmp_path / "told")
-    monkeypatch.setattr(pick, "PICKED", tmp_path / "picked")
+    monkeypatch.setattr(picked, "PATH", tmp_path / "picked")
     monkeypatch.setattr(halves, "active_ttys", tuple)
     monkeypatch.setattr(halves, "Console", lambda _ttys: None)
     monkeypatch.setattr(net, "listener", lambda _console: Beacon(ubuntu.url, ubuntu.word()))
