@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -61,6 +62,7 @@ class Medium:
     iso: Path
     todo: Plan
     content: Payload
+    facts: dict[str, Any]
 
     def request(
         self, out: Path, name: str = "node1", *, firmware: FirmwareKind, kind: MediumKind = "cdrom"
@@ -78,14 +80,15 @@ class Medium:
             taken=tuple(addresses.values()),
             firmware=firmware,
             medium=kind,
-            facts=facts(self.todo),
+            facts=self.facts,
             checks=checks(cluster),
         )
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a medium, or a tree, is made of. ``spec`` is the cluster's with Ubuntu's installer."""
+    """What a medium, or a tree, is made of. ``spec`` is the cluster's with Ubuntu's installer; ``facts`` are those
+    of the layers, which are Debian's."""
 
     spec: Path
     todo: Plan
@@ -93,6 +96,7 @@ class Parts:
     kit: BootKit
     content: Payload
     base: Path
+    facts: dict[str, Any]
 
 
 def gather(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Parts:
@@ -101,7 +105,7 @@ def gather(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] 
     The layers are Debian's, as Ubuntu's archive may be out of reach, and all else is that of a cluster that is the
     same but for its distribution; and for node2's disk, which gets volumes, and those encrypted.
     """
-    shutil.copytree(EXAMPLES, folder / "examples")
+    shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("*.lock"))
     spec, ubuntu = folder / "examples/quickstart.yaml", folder / "examples/ubuntu.yaml"
     (folder / "examples/passphrase").write_text(PASSPHRASE + "\n")
     raw = yaml.safe_load(spec.read_text())
@@ -127,12 +131,13 @@ def gather(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] 
         ).encode()
         for name, one in documents.items()
     }
+    expected = facts(todo)
     todo = replace(
         todo, cluster=asked, target=target_of(asked), documents=texts, live=autoinstall.live_seed(asked)
     )
     content = payload.make(todo, {layer.name: layer for layer in stack}, models)
     base = livesystem.make(folder / "live-server.iso", kit, stack[0], more)
-    return Parts(ubuntu, todo, stack, kit, content, base)
+    return Parts(ubuntu, todo, stack, kit, content, base, expected)
 
 
 def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = ()) -> Medium:
@@ -151,7 +156,7 @@ def make(folder: Path, packages: tuple[str, ...] = (), more: tuple[File, ...] = 
         source=livemedium.source(todo, sum(livemedium.unpacked_size(layer) for layer in parts.stack)),
     )
     parts.base.unlink()
-    return Medium(folder / "quickstart.iso", todo, content)
+    return Medium(folder / "quickstart.iso", todo, content, parts.facts)
 
 
 def with_hooks(todo: Plan) -> Plan:
