@@ -68,6 +68,14 @@ class Item:
         return self.sha256 or hashlib.sha256(self.urls[0].encode()).hexdigest()
 
 
+class _UntrustedError(BuilderError):
+    """A server shows a certificate that this host does not trust; asking it again would not mend that."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        message = f"{urlsplit(url).netloc} shows a certificate that this host does not trust: {reason}"
+        super().__init__(message, hint=UNTRUSTED_HINT, code=Exit.FETCH)
+
+
 class _StoppedError(Exception):
     """Another download failed, so this one does not go on."""
 
@@ -174,17 +182,20 @@ def _fetch_one(item: Item, cache: Cache, bars: Bars, stop: threading.Event) -> P
     """Download one item and give its bytes their place; returns the blob's path, named by its digest."""
     partial = cache.partial(item.key)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    complaints = []
+    complaints, hint = [], item.hint
     with bars.file(item.name, item.size) as at:
         for url in item.urls:
-            complaint = _download(url, item, partial, at, stop)
+            try:
+                complaint = _download(url, item, partial, at, stop)
+            except _UntrustedError as error:
+                complaint, hint = error.message, error.hint
             if complaint is None:
                 break
             complaints.append(f"{url}: {complaint}")
         else:
             raise BuilderError(
                 f"{item.name} could not be downloaded\n" + "\n".join(f"  {text}" for text in complaints),
-                hint=item.hint,
+                hint=hint,
                 code=Exit.FETCH,
             )
     actual = _digest(item, partial, bars, stop)
@@ -296,12 +307,11 @@ def _size(path: Path) -> int:
 
 
 def _require_trusted(url: str, error: requests.RequestException) -> None:
-    """Raises BuilderError (FETCH) if the server's certificate is the trouble: asking again would not mend it."""
+    """Raises _UntrustedError if the server's certificate is the trouble."""
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        host = urlsplit((error.request and error.request.url) or url).netloc  # a redirect may lead elsewhere
-        message = f"{host} shows a certificate that this host does not trust: {cause.verify_message}"
-        raise BuilderError(message, hint=UNTRUSTED_HINT, code=Exit.FETCH) from None
+        asked = (error.request and error.request.url) or url  # a redirect may have led elsewhere
+        raise _UntrustedError(asked, cause.verify_message) from None
 
 
 def _in_short(error: requests.RequestException) -> str:

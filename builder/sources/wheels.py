@@ -34,7 +34,7 @@ from builder.run import run
 
 # Debian 13, whose Python it is, has glibc 2.41; uv knows platforms up to this one.
 GLIBC = (2, 40)
-_PASSED_ON = ("NETRC", "PIP_CONFIG_FILE", "SSL_CERT_DIR")
+_PASSED_ON = ("NETRC", "PIP_CONFIG_FILE")
 _HINT = "what was received is kept, and the next run resumes; if the index has dropped it: builder lock --update"
 
 
